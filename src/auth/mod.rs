@@ -1,0 +1,13 @@
+//! Secrets, and the broker that uses them.
+//!
+//! The model credential stays on the host: [`broker`] adds it to each request on its way out. A secret is a
+//! [`secret::Secret`], which can't be printed, compared or serialised. This room must never write a secret anywhere,
+//! and never forward a header, method or path that is not on its list.
+//!
+//! - [`secret`]: the type, and reading one from its source.
+//! - [`broker`]: serves the guest's model connections.
+//! - [`upstream`]: the provider's end: name resolution, TLS, the request.
+
+pub mod broker;
+pub mod secret;
+pub mod upstream;

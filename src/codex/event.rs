@@ -1,0 +1,117 @@
+//! What happens in a thread, in our words: what `session` hands on to `mcp` and `cli`.
+
+use crate::wire::untrusted::Untrusted;
+use serde::Serialize;
+
+/// Names a Codex thread. Chosen by Codex (a UUID today): at most 64 of `A-Z a-z 0-9 - _`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct ThreadId(String);
+
+impl ThreadId {
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+        (!text.is_empty() && text.len() <= 64 && text.bytes().all(fits)).then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for ThreadId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One thing that happened during a turn.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum TurnEvent {
+    Started,
+    /// More text of the answer.
+    AnswerDelta {
+        text: Untrusted,
+    },
+    /// One whole message of the model.
+    Answer {
+        text: Untrusted,
+    },
+    Reasoning {
+        text: Untrusted,
+    },
+    CommandStarted {
+        command: Untrusted,
+    },
+    CommandCompleted {
+        command: Untrusted,
+        status: ItemStatus,
+        exit_code: Option<i64>,
+        output: Untrusted,
+    },
+    PatchCompleted {
+        paths: Vec<Untrusted>,
+        status: ItemStatus,
+    },
+    /// An item of a kind that we don't show in detail (plan, search, …).
+    Other {
+        kind: Untrusted,
+    },
+    /// Codex hit an error and tries again by itself.
+    Retrying {
+        message: Untrusted,
+    },
+    /// Codex asked for an approval, and this is what was answered.
+    ApprovalAnswered {
+        subject: Untrusted,
+        decision: Decision,
+    },
+    Usage(Usage),
+    Warning {
+        message: Untrusted,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemStatus {
+    Completed,
+    Failed,
+    Declined,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    Accepted,
+    Declined,
+}
+
+/// Tokens of the whole thread so far, as Codex counts them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    pub input_tokens: u64,
+    pub cached_input_tokens: u64,
+    pub output_tokens: u64,
+    pub reasoning_output_tokens: u64,
+    pub total_tokens: u64,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TurnEnd {
+    pub turn: String,
+    /// The last message of the model; empty where there was none.
+    pub answer: Untrusted,
+    pub usage: Usage,
+    pub outcome: TurnOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum TurnOutcome {
+    Completed,
+    Interrupted,
+    Failed(crate::codex::error::TurnError),
+}

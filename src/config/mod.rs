@@ -1,0 +1,130 @@
+//! Configuration: layers become one [`Config`], in which each value knows where it came from.
+//!
+//! Layers, weakest first: embedded defaults, system file, user file, environment, flags. Everything but [`load`] is
+//! pure. This room must never read a secret's value (only where to find it), and never let a string of a file become
+//! TOML: `${NAME}` is replaced inside parsed values.
+//!
+//! - [`quantity`]: sizes, CPU shares, durations, names: parsed once.
+//! - [`origin`]: where a value came from.
+//! - [`layer`]: one file as written (every field optional, unknown keys refused).
+//! - [`environment`]: the registry of `CODEX_MCP_*` variables.
+//! - [`resolve`]: layers → Config (pure).
+//! - [`load`]: reads the files and the environment.
+//! - [`error`]: what is wrong with a configuration, and how to mend it.
+
+pub mod environment;
+pub mod error;
+pub mod layer;
+pub mod load;
+pub mod origin;
+pub mod quantity;
+pub mod resolve;
+
+pub use origin::{Origin, Sourced};
+
+use quantity::{BaseUrl, ByteSize, CpuShare, ModelId, PidsLimit, ProviderName};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration, every value present.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Config {
+    pub runtime: Sourced<RuntimeChoice>,
+    /// Reference of the image that sessions run in.
+    pub image: Sourced<String>,
+    pub limits: Limits,
+    pub codex: CodexSettings,
+    pub providers: BTreeMap<ProviderName, Provider>,
+    pub workspace: WorkspaceSettings,
+    /// Where sessions, the staged guest and caches of facts live; mode 0700.
+    pub state_dir: Sourced<PathBuf>,
+    /// Where fetched packages and bootstrapped bases are kept.
+    pub cache_dir: Sourced<PathBuf>,
+    pub log: LogSettings,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuntimeChoice {
+    /// Podman where it works, else docker.
+    Auto,
+    Podman,
+    Docker,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Limits {
+    pub memory: Sourced<ByteSize>,
+    pub cpus: Sourced<CpuShare>,
+    pub pids: Sourced<PidsLimit>,
+    /// Size of each of the container's scratch file systems (`/tmp` and the home directory).
+    pub tmp: Sourced<ByteSize>,
+    /// The most that a workspace may hold when it is copied.
+    pub workspace: Sourced<ByteSize>,
+    /// The longest that one turn may take.
+    pub turn: Sourced<Duration>,
+    /// The longest that a session's container may live.
+    pub wall: Sourced<Duration>,
+    pub enforcement: Sourced<Enforcement>,
+}
+
+/// What to do where this machine can't enforce a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforcement {
+    /// Refuse to start.
+    Required,
+    /// Start, and say `unenforced` in every result. Concerns resource limits only: capabilities, seccomp, mounts
+    /// and the network are never best-effort.
+    BestEffort,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CodexSettings {
+    pub provider: Sourced<ProviderName>,
+    /// `None`: Codex's own default.
+    pub model: Option<Sourced<ModelId>>,
+    /// `None`: Codex's own default. One of Codex's words: minimal, low, medium, high, xhigh.
+    pub effort: Option<Sourced<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Provider {
+    pub base_url: Sourced<BaseUrl>,
+    /// `None` for a server that wants none.
+    pub key: Option<Sourced<SecretSource>>,
+}
+
+/// Where a secret is found; never its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    Env(String),
+    File(PathBuf),
+    /// Program and arguments; its stdout without the trailing newline is the secret.
+    Command(Vec<String>),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorkspaceSettings {
+    /// Folders below which a session's workspace may lie. Empty: the folder the program was started in.
+    pub roots: Sourced<Vec<PathBuf>>,
+    /// The most files that a workspace may hold when it is copied.
+    pub max_files: Sourced<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LogSettings {
+    /// A tracing-subscriber filter, such as `info` or `codex_mcp=debug`.
+    pub filter: Sourced<String>,
+    pub format: Sourced<LogFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}

@@ -1,0 +1,40 @@
+//! codex-mcp: OpenAI's Codex CLI over MCP, one hardened container a thread.
+//!
+//! Modules in reading order, the way a request takes; `docs/ARCHITECTURE.md` has the invariants, and
+//! `tests/it/architecture.rs` fails on a `use crate::` edge that its table does not allow.
+//!
+//! | module | its one job | touches the world? |
+//! |---|---|---|
+//! | [`cli`] | flags, one file a command; prints results | stdout, stderr |
+//! | [`mcp`] | the MCP server: tools, progress, stdio | the protocol's stdin and stdout |
+//! | [`session`] | one actor a session: launches, runs turns, ends; the only caller of every effect | yes, all |
+//! | [`config`] | layers → [`config::Config`], each value knows where it came from | only `config::load` |
+//! | [`host`] | [`host::HostFacts`]: what this machine and its engine are | only `host::probe` |
+//! | [`plan`] | (Config, Request, HostFacts) → [`plan::LaunchPlan`]; `Ready` against the plan → proof or refusal | no |
+//! | [`engine`] | LaunchPlan → command line (pure); `ps`, `inspect`, `rm` | only `engine::client` |
+//! | [`image`] | the recipe of the image; fetch, build, verify | yes |
+//! | [`supervise`] | child process trees, the stop ladder, owners of containers | processes, signals |
+//! | [`wire`] | the contract between host and guest, and the multiplexed pipe | the pipe it is given |
+//! | [`guest`] | PID 1 inside the container (this same binary) | everything inside |
+//! | [`codex`] | the app-server's protocol: client, events, errors, configuration | the stream it is given |
+//! | [`auth`] | secrets; the broker that adds the credential to each model request | provider's network |
+//! | [`workspace`] | the session's copy of the folder, and its diff | files |
+//! | [`scripted_model`] | a Responses API server that plays scenarios, for demo and tests | a loopback socket |
+//! | [`obs`] | tracing to stderr | stderr |
+
+pub mod auth;
+pub mod cli;
+pub mod codex;
+pub mod config;
+pub mod engine;
+pub mod guest;
+pub mod host;
+pub mod image;
+pub mod mcp;
+pub mod obs;
+pub mod plan;
+pub mod scripted_model;
+pub mod session;
+pub mod supervise;
+pub mod wire;
+pub mod workspace;

@@ -1,0 +1,1 @@
+//! Tracing to stderr. stdout belongs to the protocol or the result.

@@ -1,0 +1,27 @@
+//! (Config, Request, HostFacts, ImageFacts) → [`LaunchPlan`], and `Ready` against the plan → proof or refusal.
+//!
+//! Pure: it never reads the clock, the environment or a file, and never talks to an engine. A plan says everything
+//! that a launch will do; what is not in the plan does not happen. Whole plans and whole command lines are
+//! snapshot-tested.
+//!
+//! - [`identity`]: session ids and the names derived from them.
+//! - [`request`]: what one session asks for.
+//! - [`launch`]: the plan itself, as data.
+//! - [`user`]: which user the container runs as, and whom its files belong to on the host.
+//! - [`paths`]: where things are inside the container.
+//! - [`enforcement`]: which limits this machine can't enforce.
+//! - [`decide`]: puts the plan together.
+//! - [`proof`]: compares what the guest read back with the plan.
+
+pub mod decide;
+pub mod enforcement;
+pub mod identity;
+pub mod launch;
+pub mod paths;
+pub mod proof;
+pub mod request;
+pub mod user;
+
+pub use decide::{PlanError, plan};
+pub use launch::LaunchPlan;
+pub use request::Request;

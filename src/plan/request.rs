@@ -1,0 +1,35 @@
+//! What one session asks for, beyond the configuration. Already parsed; a tool call can't put anything else here.
+
+use crate::config::Sourced;
+use crate::config::quantity::ModelId;
+use crate::plan::identity::SessionId;
+use serde::Serialize;
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Request {
+    pub session: SessionId,
+    pub workspace: WorkspaceRequest,
+    pub access: WorkspaceAccess,
+    /// Overrides the configured model for this session.
+    pub model: Option<Sourced<ModelId>>,
+    /// Where this session's files are on the host (below the state directory).
+    pub session_dir: PathBuf,
+    /// The staged copy of this binary that becomes PID 1.
+    pub guest_binary: PathBuf,
+}
+
+/// The folder that the session works on: canonical, and checked by [`crate::workspace`] against the operator's roots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WorkspaceRequest {
+    pub host_path: PathBuf,
+    /// The copy holds a `.git` directory, which is then mounted read-only.
+    pub has_git_dir: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkspaceAccess {
+    ReadOnly,
+    ReadWrite,
+}

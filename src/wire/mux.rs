@@ -1,0 +1,1 @@
+//! The multiplexer: yamux over the two halves of a pipe.

@@ -1,0 +1,15 @@
+//! The session's own copy of the folder, and what changed in it.
+//!
+//! The copy is written by the container, so it is hostile when read back: every such read goes through
+//! [`tree::Tree`] (openat2 beneath the root, no symlinks followed, regular files with one link, size caps). This room
+//! must never run git, never follow a link out of a tree, and never write to the user's folder.
+//!
+//! - [`root`]: which folder may be a workspace.
+//! - [`tree`]: reading a tree that the container could write.
+//! - [`copy`]: the bounded copy, with its manifest.
+//! - [`diff`]: manifest against tree → changes, and a patch to show.
+
+pub mod copy;
+pub mod diff;
+pub mod root;
+pub mod tree;
