@@ -4,24 +4,34 @@
 //! pure. This room must never read a secret's value (only where to find it), and never let a string of a file become
 //! TOML: `${NAME}` is replaced inside parsed values.
 //!
-//! - [`quantity`]: sizes, CPU shares, durations, names: parsed once.
+//! - [`quantity`], [`name`], [`url`]: sizes, shares, durations, names, addresses: parsed once.
 //! - [`origin`]: where a value came from.
-//! - [`layer`]: one file as written (every field optional, unknown keys refused).
+//! - [`key`]: the registry of keys, each with its variable and flag.
 //! - [`environment`]: the registry of `CODEX_MCP_*` variables.
+//! - [`interpolate`]: `${NAME}` inside one string.
+//! - [`layer`]: one file as written (every field optional, unknown keys refused).
 //! - [`resolve`]: layers → Config (pure).
 //! - [`load`]: reads the files and the environment.
 //! - [`error`]: what is wrong with a configuration, and how to mend it.
 
 pub mod environment;
 pub mod error;
+pub mod interpolate;
+pub mod key;
 pub mod layer;
 pub mod load;
+pub mod name;
 pub mod origin;
 pub mod quantity;
 pub mod resolve;
+pub mod url;
 
+pub use error::ConfigError;
+pub use load::load;
 pub use origin::{Origin, Sourced};
+pub use resolve::ConfigFlags;
 
+use name::{Effort, ImageReference, LogFilter};
 use quantity::{BaseUrl, ByteSize, CpuShare, ModelId, PidsLimit, ProviderName};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -33,7 +43,7 @@ use std::time::Duration;
 pub struct Config {
     pub runtime: Sourced<RuntimeChoice>,
     /// Reference of the image that sessions run in.
-    pub image: Sourced<String>,
+    pub image: Sourced<ImageReference>,
     pub limits: Limits,
     pub codex: CodexSettings,
     pub providers: BTreeMap<ProviderName, Provider>,
@@ -86,8 +96,8 @@ pub struct CodexSettings {
     pub provider: Sourced<ProviderName>,
     /// `None`: Codex's own default.
     pub model: Option<Sourced<ModelId>>,
-    /// `None`: Codex's own default. One of Codex's words: minimal, low, medium, high, xhigh.
-    pub effort: Option<Sourced<String>>,
+    /// `None`: Codex's own default for the model.
+    pub effort: Option<Sourced<Effort>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -117,8 +127,7 @@ pub struct WorkspaceSettings {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LogSettings {
-    /// A tracing-subscriber filter, such as `info` or `codex_mcp=debug`.
-    pub filter: Sourced<String>,
+    pub filter: Sourced<LogFilter>,
     pub format: Sourced<LogFormat>,
 }
 

@@ -1,0 +1,150 @@
+//! The registry of keys: what each is called in a file, and by which variable and flag it is set as well.
+//!
+//! One table for the check of unknown keys, for resolution and for the test that keeps docs/configuration.md whole.
+
+use crate::config::environment;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Dotted; `*` stands for a name that the operator chooses.
+    pub name: &'static str,
+    pub variable: Option<&'static str>,
+    pub flag: Option<&'static str>,
+}
+
+impl Key {
+    const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            variable: None,
+            flag: None,
+        }
+    }
+
+    const fn variable(self, variable: &'static str) -> Self {
+        Self {
+            variable: Some(variable),
+            ..self
+        }
+    }
+
+    const fn flag(self, flag: &'static str) -> Self {
+        Self {
+            flag: Some(flag),
+            ..self
+        }
+    }
+}
+
+pub const RUNTIME: Key = Key::new("runtime").variable(environment::RUNTIME).flag("--runtime");
+pub const IMAGE: Key = Key::new("image").variable(environment::IMAGE).flag("--image");
+pub const STATE_DIR: Key = Key::new("state_dir").variable(environment::STATE_DIR);
+pub const CACHE_DIR: Key = Key::new("cache_dir").variable(environment::CACHE_DIR);
+pub const MEMORY: Key = Key::new("limits.memory").variable(environment::MEMORY).flag("--memory");
+pub const CPUS: Key = Key::new("limits.cpus").variable(environment::CPUS).flag("--cpus");
+pub const PIDS: Key = Key::new("limits.pids").variable(environment::PIDS).flag("--pids");
+pub const TMP: Key = Key::new("limits.tmp").variable(environment::TMP).flag("--tmp");
+pub const WORKSPACE: Key = Key::new("limits.workspace");
+pub const TURN: Key = Key::new("limits.turn").variable(environment::TURN).flag("--turn");
+pub const WALL: Key = Key::new("limits.wall").variable(environment::WALL).flag("--wall");
+pub const ENFORCEMENT: Key = Key::new("limits.enforcement")
+    .variable(environment::ENFORCEMENT)
+    .flag("--enforcement");
+pub const PROVIDER: Key = Key::new("codex.provider")
+    .variable(environment::PROVIDER)
+    .flag("--provider");
+pub const MODEL: Key = Key::new("codex.model").variable(environment::MODEL).flag("--model");
+pub const EFFORT: Key = Key::new("codex.effort").variable(environment::EFFORT).flag("--effort");
+pub const BASE_URL: Key = Key::new("providers.*.base_url");
+pub const KEY_ENV: Key = Key::new("providers.*.key.env");
+pub const KEY_FILE: Key = Key::new("providers.*.key.file");
+pub const KEY_COMMAND: Key = Key::new("providers.*.key.command");
+pub const ROOTS: Key = Key::new("workspace.roots").flag("--workspace");
+pub const MAX_FILES: Key = Key::new("workspace.max_files");
+pub const LOG_FILTER: Key = Key::new("log.filter").variable(environment::LOG).flag("--log");
+pub const LOG_FORMAT: Key = Key::new("log.format").variable(environment::LOG_FORMAT);
+
+/// All of them, in the order of the documentation.
+pub const REGISTRY: [Key; 23] = [
+    RUNTIME,
+    IMAGE,
+    STATE_DIR,
+    CACHE_DIR,
+    MEMORY,
+    CPUS,
+    PIDS,
+    TMP,
+    WORKSPACE,
+    TURN,
+    WALL,
+    ENFORCEMENT,
+    PROVIDER,
+    MODEL,
+    EFFORT,
+    BASE_URL,
+    KEY_ENV,
+    KEY_FILE,
+    KEY_COMMAND,
+    ROOTS,
+    MAX_FILES,
+    LOG_FILTER,
+    LOG_FORMAT,
+];
+
+/// What a path of keys, as found in a file, is to the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A key that has a value.
+    Value,
+    /// A table that holds further keys.
+    Table,
+    Unknown,
+}
+
+/// Compared segment by segment, so that a quoted key with a dot in it is not taken for a path.
+pub fn place(path: &[&str]) -> Place {
+    let segment_fits = |(known, found): (&str, &&str)| known == "*" || known == *found;
+    let mut place = Place::Unknown;
+    for key in REGISTRY {
+        let depth = key.name.split('.').count();
+        if depth < path.len() || !key.name.split('.').zip(path).all(segment_fits) {
+            continue;
+        }
+        if depth == path.len() {
+            return Place::Value;
+        }
+        place = Place::Table;
+    }
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_placed_by_segments() {
+        assert_eq!(place(&["limits", "memory"]), Place::Value);
+        assert_eq!(place(&["limits"]), Place::Table);
+        assert_eq!(place(&["providers", "any"]), Place::Table);
+        assert_eq!(place(&["providers", "any", "key"]), Place::Table);
+        assert_eq!(place(&["providers", "any", "key", "env"]), Place::Value);
+        for path in [
+            &["limits.memory"][..],
+            &["memory"],
+            &["limits", "memory", "x"],
+            &["*"],
+            &["network"],
+        ] {
+            assert_eq!(place(path), Place::Unknown, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn every_variable_sets_a_key_but_the_one_that_names_the_file() {
+        let set: Vec<_> = REGISTRY.iter().filter_map(|key| key.variable).collect();
+        for name in environment::REGISTRY {
+            assert_eq!(set.contains(&name), name != environment::CONFIG, "{name}");
+        }
+    }
+}
