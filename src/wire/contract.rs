@@ -40,6 +40,8 @@ pub struct Ready {
     pub contract: u32,
     /// The guest's own version (`CARGO_PKG_VERSION`).
     pub version: String,
+    /// The guest's process id. Only as 1 does its end take everything else in the container along.
+    pub pid: u32,
     pub identity: Identity,
     pub capabilities: Capabilities,
     /// `Seccomp:` of `/proc/self/status`: 0 off, 1 strict, 2 filter (proc_pid_status(5)).
@@ -90,7 +92,7 @@ pub enum LimitReading {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CgroupReading {
-    /// 1 or 2.
+    /// 1 or 2; 0 where none is mounted.
     pub version: u8,
     /// Bytes of memory.
     pub memory: LimitReading,
@@ -113,6 +115,8 @@ pub struct MountReading {
     pub nosuid: bool,
     pub nodev: bool,
     pub noexec: bool,
+    /// False where another mount, on the same target or above it, hides this one from every path.
+    pub reachable: bool,
     /// Size of the file system in bytes where the spec asked for it (`statvfs`).
     pub size: Option<u64>,
 }
