@@ -1,0 +1,758 @@
+//! The guest's life: handshake, then one loop until the pipe closes or something else ends it, then everything dies.
+//!
+//! Works over any two halves of a pipe. One thread runs all of it, which is what makes starting and reaping free of
+//! races: nothing is reaped between a start and its registration.
+
+use crate::guest::endpoint::Endpoint;
+use crate::guest::memory::{self, MemoryWatch};
+use crate::guest::oom_score::OomScore;
+use crate::guest::processes::Processes;
+use crate::guest::reaper::{Reach, group_lives};
+use crate::guest::spawn::{self, SpawnError};
+use crate::guest::{readback, say};
+use crate::wire::contract::{
+    CONTRACT, FromGuest, GuestSpec, HostStream, LimitReading, MAX_FRAME, ProcessEnd, ProcessNumber, Ready, SpawnReply,
+    SpawnRequest, ToGuest,
+};
+use crate::wire::frame::{self, ReadError};
+use crate::wire::mux::{self, Incoming, MuxEnd, MuxStream, Role};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use nix::sys::signal::{Signal, killpg};
+use serde::Deserialize;
+use std::fmt;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::signal::unix::{self, SignalKind};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+/// Reports that wait for the host to read. The tasks that report ends wait here; nothing is lost.
+const REPORTS: usize = 64;
+
+/// How long a refusal waits for the host to read it and close the pipe.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why the guest ended. Its `Display` is the last line of the guest's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    Pipe(MuxEnd),
+    /// The host's control stream ended or held something that is no order.
+    Control(String),
+    Refused(String),
+    Shutdown,
+    WallClock,
+    Terminated,
+}
+
+impl Ending {
+    /// EX_SOFTWARE of sysexits.h: the guest could not do its work.
+    pub const UNABLE: u8 = 70;
+
+    /// The container's exit code; the host takes none of it for proof.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Pipe(MuxEnd::Closed | MuxEnd::LetGo) | Self::Shutdown => 0,
+            Self::Pipe(_) | Self::Control(_) | Self::Refused(_) => Self::UNABLE,
+            // As timeout(1) has it.
+            Self::WallClock => 124,
+            // 128 + SIGTERM
+            Self::Terminated => 143,
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pipe(end) => write!(f, "ended: {end}"),
+            Self::Control(what) => write!(f, "ended: the control stream: {what}"),
+            Self::Refused(reason) => write!(f, "refused: {reason}"),
+            Self::Shutdown => f.write_str("ended: the host asked for it"),
+            Self::WallClock => f.write_str("ended: the session's wall-clock limit is over"),
+            Self::Terminated => f.write_str("ended: terminated by a signal"),
+        }
+    }
+}
+
+/// The signals that concern the guest. PID 1 must handle each by name: the kernel drops those it does not.
+#[derive(Debug)]
+pub struct Signals {
+    child: unix::Signal,
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+}
+
+impl Signals {
+    /// Within a runtime.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            child: unix::signal(SignalKind::child())?,
+            terminate: unix::signal(SignalKind::terminate())?,
+            interrupt: unix::signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Serves one host over its pipe, then kills everything within `reach`. Without `oom_score`, children keep this process's.
+pub async fn serve<R, W>(
+    reader: R,
+    writer: W,
+    mut signals: Signals,
+    reach: Reach,
+    oom_score: Option<OomScore>,
+) -> Ending
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let (opener, mut incoming, driver) = mux::start(Role::Guest, reader, writer);
+    let mut driver = pin!(driver);
+    let welcome = tokio::select! {
+        biased;
+        end = &mut driver => return Ending::Pipe(end),
+        () = asked_to_end(&mut signals) => return Ending::Terminated,
+        welcome = handshake(&mut incoming) => welcome,
+    };
+    let Welcome {
+        control,
+        spec,
+        endpoint,
+        memory,
+    } = match welcome {
+        Ok(welcome) => welcome,
+        Err(ending) => {
+            // The refusal is on its way: the driver still has to bring it there.
+            drop((incoming, opener));
+            let _ = timeout(FAREWELL, driver).await;
+            return ending;
+        }
+    };
+    let (reader, writer) = tokio::io::split(control);
+    let (reports, outbox) = mpsc::channel(REPORTS);
+    let mut guest = Guest {
+        reach,
+        oom_score,
+        processes: Processes::default(),
+        memory,
+        reports,
+    };
+    let ending = tokio::select! {
+        biased;
+        end = driver => Ending::Pipe(end),
+        ending = guest.live(signals, orders(reader), incoming, Duration::from_secs(spec.wall_seconds)) => ending,
+        ending = report(writer, outbox) => ending,
+        () = endpoint.serve(opener) => Ending::Pipe(MuxEnd::Closed),
+    };
+    reach.kill(guest.processes.groups());
+    ending
+}
+
+struct Welcome {
+    control: MuxStream,
+    spec: GuestSpec,
+    endpoint: Endpoint,
+    memory: Option<MemoryWatch>,
+}
+
+async fn handshake(incoming: &mut Incoming) -> Result<Welcome, Ending> {
+    let Some(mut control) = incoming.next().await else {
+        return Err(Ending::Pipe(MuxEnd::Closed));
+    };
+    let body = frame::read_body(&mut control, MAX_FRAME)
+        .await
+        .map_err(|error| unreadable(&error))?;
+    match prepare(&body).await {
+        Ok((spec, ready, endpoint, memory)) => {
+            send(&mut control, &FromGuest::Ready(Box::new(ready))).await?;
+            Ok(Welcome {
+                control,
+                spec,
+                endpoint,
+                memory,
+            })
+        }
+        Err(reason) => {
+            send(&mut control, &FromGuest::Refused { reason: reason.clone() }).await?;
+            Err(Ending::Refused(reason))
+        }
+    }
+}
+
+/// All that can be refused, in the words in which it is.
+async fn prepare(body: &[u8]) -> Result<(GuestSpec, Ready, Endpoint, Option<MemoryWatch>), String> {
+    /// As much of the spec as every version has.
+    #[derive(Deserialize)]
+    struct Version {
+        contract: u32,
+    }
+    let text = |error: &dyn fmt::Display| error.to_string();
+    // The version first: another version's spec need not have our shape.
+    let Version { contract } = serde_json::from_slice(body).map_err(|error| text(&error))?;
+    if contract != CONTRACT {
+        return Err(format!(
+            "this guest speaks contract {CONTRACT}, the host speaks {contract}"
+        ));
+    }
+    let spec: GuestSpec = frame::parse(body).map_err(|error| text(&error))?;
+    let endpoint = Endpoint::bind(spec.model_port)
+        .await
+        .map_err(|error| format!("can't bind the model endpoint, port {}: {error}", spec.model_port))?;
+    let ready = readback::read(&spec.sized_mounts).map_err(|error| text(&error))?;
+    // Without a limit of its own, this cgroup may be the host's: its kills are not ours to report.
+    let memory = match ready.cgroup.memory {
+        LimitReading::Limited(_) => readback::memory_events().map_err(|error| text(&error))?,
+        LimitReading::Unlimited | LimitReading::Unknown(_) => None,
+    };
+    Ok((spec, ready, endpoint, memory.map(MemoryWatch::new)))
+}
+
+async fn send(control: &mut MuxStream, message: &FromGuest) -> Result<(), Ending> {
+    frame::write(control, message)
+        .await
+        .map_err(|error| Ending::Control(error.to_string()))
+}
+
+fn unreadable(error: &ReadError) -> Ending {
+    Ending::Control(error.to_string())
+}
+
+/// The host's orders. A task of its own, because a frame must not be abandoned half-read.
+fn orders(mut control: ReadHalf<MuxStream>) -> mpsc::Receiver<Result<ToGuest, ReadError>> {
+    let (orders, inbox) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let order = frame::read(&mut control, MAX_FRAME).await;
+            let last = order.is_err();
+            if orders.send(order).await.is_err() || last {
+                return;
+            }
+        }
+    });
+    inbox
+}
+
+async fn report(mut control: WriteHalf<MuxStream>, mut outbox: mpsc::Receiver<FromGuest>) -> Ending {
+    while let Some(message) = outbox.recv().await {
+        if let Err(error) = frame::write(&mut control, &message).await {
+            return Ending::Control(error.to_string());
+        }
+    }
+    // The guest holds a sender as long as it lives.
+    std::future::pending().await
+}
+
+async fn asked_to_end(signals: &mut Signals) {
+    tokio::select! {
+        _ = signals.terminate.recv() => {}
+        _ = signals.interrupt.recv() => {}
+    }
+}
+
+struct Guest {
+    reach: Reach,
+    oom_score: Option<OomScore>,
+    processes: Processes,
+    memory: Option<MemoryWatch>,
+    reports: mpsc::Sender<FromGuest>,
+}
+
+impl Guest {
+    async fn live(
+        &mut self,
+        mut signals: Signals,
+        mut orders: mpsc::Receiver<Result<ToGuest, ReadError>>,
+        mut incoming: Incoming,
+        wall: Duration,
+    ) -> Ending {
+        let mut wall = pin!(sleep(wall));
+        let mut openings = FuturesUnordered::new();
+        let mut look = interval(memory::INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.reset_at(Instant::now() + memory::INTERVAL);
+        loop {
+            tokio::select! {
+                _ = signals.child.recv() => self.reap(),
+                _ = signals.terminate.recv() => return Ending::Terminated,
+                _ = signals.interrupt.recv() => return Ending::Terminated,
+                () = &mut wall => return Ending::WallClock,
+                Some(order) = orders.recv() => match order {
+                    Ok(ToGuest::Signal { process, signal }) => self.signal(process, signal),
+                    Ok(ToGuest::Shutdown) => return Ending::Shutdown,
+                    Err(error) => return unreadable(&error),
+                },
+                Some(stream) = incoming.next() => openings.push(opening(stream)),
+                Some(opened) = openings.next() => match opened {
+                    Ok((HostStream::Spawn(request), stream)) => self.spawn(&request, stream),
+                    // One that the host reset before it said anything.
+                    Err(ReadError::Io(_)) => {}
+                    Err(error) => return unreadable(&error),
+                },
+                _ = look.tick() => self.look_at_memory(),
+            }
+        }
+    }
+
+    /// No `await` between the start and the registration: that is what keeps the reaper away.
+    fn spawn(&mut self, request: &SpawnRequest, stream: MuxStream) {
+        let started = match self.processes.group(request.process) {
+            Some(_) => Err(SpawnError::NumberTaken(request.process.0)),
+            None => match &self.oom_score {
+                Some(score) => score.for_child(|| spawn::start(request)),
+                None => spawn::start(request),
+            },
+        };
+        match started {
+            Ok(child) => {
+                let end = self.processes.started(request.process, child.pid);
+                tokio::spawn(accompany(child, stream, request.process, end, self.reports.clone()));
+            }
+            Err(error) => {
+                let reply = SpawnReply::Failed {
+                    reason: error.to_string(),
+                };
+                tokio::spawn(refuse(stream, reply));
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        let ends = self.reach.reap(&self.processes.running());
+        if ends
+            .iter()
+            .any(|(_, end)| *end == ProcessEnd::Signal(Signal::SIGKILL as i32))
+        {
+            // The cause before its effect: the host hears of the kill, then of the end.
+            self.look_at_memory();
+        }
+        for (pid, end) in ends {
+            self.processes.ended(pid, end);
+        }
+        self.processes.forget_groups(group_lives);
+    }
+
+    fn signal(&self, process: ProcessNumber, signal: i32) {
+        let Ok(signal) = Signal::try_from(signal) else {
+            return say(format_args!("asked for signal {signal}, which is none"));
+        };
+        if let Some(group) = self.processes.group(process) {
+            // It may have ended a moment ago.
+            let _ = killpg(group, signal);
+        }
+    }
+
+    fn look_at_memory(&mut self) {
+        let Some(watch) = &mut self.memory else { return };
+        let kills = watch.fresh();
+        // A host that does not read gets the sum with the next look.
+        if kills > 0 && self.reports.try_send(FromGuest::OutOfMemory { kills }).is_ok() {
+            watch.report(kills);
+        }
+    }
+}
+
+async fn opening(mut stream: MuxStream) -> Result<(HostStream, MuxStream), ReadError> {
+    let opening = frame::read(&mut stream, MAX_FRAME).await?;
+    Ok((opening, stream))
+}
+
+async fn refuse(mut stream: MuxStream, reply: SpawnReply) {
+    // The host may have lost interest.
+    let _ = frame::write(&mut stream, &reply).await;
+    let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
+}
+
+/// A process from its start to the report of its end.
+async fn accompany(
+    child: spawn::Child,
+    mut stream: MuxStream,
+    process: ProcessNumber,
+    end: oneshot::Receiver<ProcessEnd>,
+    reports: mpsc::Sender<FromGuest>,
+) {
+    let reply = SpawnReply::Started {
+        pid: child.pid.as_raw().unsigned_abs(),
+    };
+    // Where the host has lost interest, the pump ends at once and the child's pipes with it.
+    let _ = frame::write(&mut stream, &reply).await;
+    let (drained, output_ended) = oneshot::channel();
+    tokio::spawn(spawn::pump(child, stream, drained));
+    if let Some(end) = spawn::settled(end, output_ended).await {
+        let _ = reports.send(FromGuest::Exited { process, end }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::contract::{GuestStream, StderrTo};
+    use crate::wire::link::{self, Connected, GuestLink, GuestStreams, LinkEnd, LinkError, Spawned};
+    use std::collections::BTreeMap;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
+    use tokio::net::TcpStream;
+    use tokio::task::JoinHandle;
+
+    /// A port that was free a moment ago.
+    fn free_port() -> u16 {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    }
+
+    fn spec() -> GuestSpec {
+        GuestSpec {
+            contract: CONTRACT,
+            session: "test".into(),
+            model_port: free_port(),
+            wall_seconds: 600,
+            sized_mounts: vec!["/dev/shm".into()],
+        }
+    }
+
+    fn guest(oom_score: Option<OomScore>) -> (DuplexStream, JoinHandle<Ending>) {
+        let (near, far) = duplex(64 << 10);
+        let (reader, writer) = split(far);
+        let signals = Signals::listen().unwrap();
+        (
+            near,
+            tokio::spawn(serve(reader, writer, signals, Reach::Own, oom_score)),
+        )
+    }
+
+    async fn connect(spec: &GuestSpec) -> (GuestLink, GuestStreams, JoinHandle<Ending>) {
+        let (pipe, guest) = guest(None);
+        let (reader, writer) = split(pipe);
+        let Connected { link, streams, .. } = link::connect(reader, writer, spec).await.unwrap();
+        (link, streams, guest)
+    }
+
+    fn request(number: u32, argv: &[&str]) -> SpawnRequest {
+        SpawnRequest {
+            process: ProcessNumber(number),
+            argv: argv.iter().map(|&word| word.into()).collect(),
+            env: BTreeMap::from([("GREETING".into(), "good day".into())]),
+            cwd: "/".into(),
+            stderr: StderrTo::Stdout,
+        }
+    }
+
+    fn shell(number: u32, script: &str) -> SpawnRequest {
+        request(number, &["/bin/sh", "-c", script])
+    }
+
+    async fn output(spawned: &mut Spawned) -> String {
+        let mut heard = String::new();
+        spawned.stream.read_to_string(&mut heard).await.unwrap();
+        heard
+    }
+
+    #[tokio::test]
+    async fn ready_comes_with_what_was_read_back() {
+        let (pipe, _guest) = guest(None);
+        let (reader, writer) = split(pipe);
+        let connected = link::connect(reader, writer, &spec()).await.unwrap();
+        assert_eq!(connected.ready.contract, CONTRACT);
+        assert_eq!(connected.ready.version, env!("CARGO_PKG_VERSION"));
+        let uid = nix::unistd::getuid().as_raw();
+        assert_eq!(connected.ready.identity.uids[0], uid);
+    }
+
+    #[tokio::test]
+    async fn cat_gives_back_what_it_gets_and_ends_with_its_input() {
+        let (link, _streams, _guest) = connect(&spec()).await;
+        let Spawned { stream, mut end, pid } = link.spawn(&request(1, &["/bin/cat"])).await.unwrap();
+        assert!(pid > 1);
+        let sent: Vec<u8> = (0..3_000_000u32).map(|i| (i ^ (i >> 8)) as u8).collect();
+        let (mut reader, mut writer) = split(stream);
+        let expected = sent.clone();
+        let writing = tokio::spawn(async move {
+            writer.write_all(&sent).await.unwrap();
+            writer.shutdown().await.unwrap();
+        });
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).await.unwrap();
+        assert!(received == expected);
+        writing.await.unwrap();
+        assert_eq!(end.wait().await, Ok(ProcessEnd::Code(0)));
+        assert_eq!(end.wait().await, Ok(ProcessEnd::Code(0)));
+    }
+
+    #[tokio::test]
+    async fn a_child_gets_the_requests_environment_directory_and_streams_only() {
+        let (link, _streams, _guest) = connect(&spec()).await;
+        let mut env = request(1, &["/usr/bin/env"]);
+        env.cwd = "/proc".into();
+        assert_eq!(
+            output(&mut link.spawn(&env).await.unwrap()).await,
+            "GREETING=good day\n"
+        );
+        let mut there = shell(2, "pwd; echo complaint >&2");
+        there.cwd = "/usr".into();
+        assert_eq!(
+            output(&mut link.spawn(&there).await.unwrap()).await,
+            "/usr\ncomplaint\n"
+        );
+    }
+
+    #[tokio::test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a child that the guest had no part in, to compare with"
+    )]
+    async fn a_child_inherits_none_of_the_guests_descriptors() {
+        let (link, _streams, _guest) = connect(&spec()).await;
+        let ls = ["/bin/ls", "/proc/self/fd"];
+        let _other = link.spawn(&request(1, &["/bin/cat"])).await.unwrap();
+        let inside = output(&mut link.spawn(&request(2, &ls)).await.unwrap()).await;
+        let plain = std::process::Command::new(ls[0]).arg(ls[1]).output().unwrap();
+        assert_eq!(inside, String::from_utf8(plain.stdout).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_child_leads_a_group_of_its_own() {
+        let (link, _streams, _guest) = connect(&spec()).await;
+        let mut spawned = link
+            .spawn(&shell(1, "cut -d' ' -f5 /proc/self/stat; echo $$"))
+            .await
+            .unwrap();
+        let pid = spawned.pid;
+        assert_eq!(output(&mut spawned).await, format!("{pid}\n{pid}\n"));
+    }
+
+    #[tokio::test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the kernel's word on this process, to compare with"
+    )]
+    async fn a_child_goes_before_the_guest_when_memory_ends() {
+        let mine = || std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+        let before = mine();
+        let (pipe, _guest) = guest(Some(OomScore::open().unwrap()));
+        let (reader, writer) = split(pipe);
+        let link = link::connect(reader, writer, &spec()).await.unwrap().link;
+        let mut spawned = link
+            .spawn(&request(1, &["/bin/cat", "/proc/self/oom_score_adj"]))
+            .await
+            .unwrap();
+        assert_eq!(output(&mut spawned).await, "500\n");
+        assert_eq!(mine(), before);
+    }
+
+    #[tokio::test]
+    async fn every_way_to_end_is_reported() {
+        let (link, _streams, _guest) = connect(&spec()).await;
+        for (number, script, end) in [
+            (1, "exit 7", ProcessEnd::Code(7)),
+            (2, "kill -TERM $$", ProcessEnd::Signal(15)),
+            // nix has no name for real-time signals and would lose this one.
+            (3, "kill -s 40 $$", ProcessEnd::Signal(40)),
+        ] {
+            let mut spawned = link.spawn(&shell(number, script)).await.unwrap();
+            assert_eq!(spawned.end.wait().await, Ok(end), "{script}");
+        }
+    }
+
+    #[tokio::test]
+    async fn signals_reach_the_whole_group_even_after_its_leader() {
+        let (link, _streams, _guest) = connect(&spec()).await;
+        let mut spawned = link.spawn(&shell(1, "sleep 1000 & echo up; exit 3")).await.unwrap();
+        let mut up = [0; 3];
+        spawned.stream.read_exact(&mut up).await.unwrap();
+        // The grandchild keeps the output open: the end is told nevertheless.
+        assert_eq!(spawned.end.wait().await, Ok(ProcessEnd::Code(3)));
+        link.signal(ProcessNumber(1), 15).await.unwrap();
+        assert_eq!(output(&mut spawned).await, "");
+    }
+
+    #[tokio::test]
+    async fn output_that_comes_after_the_end_is_not_lost() {
+        let (link, _streams, _guest) = connect(&spec()).await;
+        let mut spawned = link
+            .spawn(&shell(1, "(read line; echo late) & exec true"))
+            .await
+            .unwrap();
+        assert_eq!(spawned.end.wait().await, Ok(ProcessEnd::Code(0)));
+        // A background job of a shell has /dev/null for input, so its `read` ends by itself.
+        assert_eq!(output(&mut spawned).await, "late\n");
+    }
+
+    #[tokio::test]
+    async fn input_that_nobody_reads_does_not_block_the_host() {
+        let (link, streams, guest) = connect(&spec()).await;
+        let script = "exec <&-; echo closed; exec sleep 1000";
+        let mut spawned = link.spawn(&shell(1, script)).await.unwrap();
+        let mut closed = [0; 7];
+        spawned.stream.read_exact(&mut closed).await.unwrap();
+        // More than the windows of the stream and the pipe together.
+        spawned.stream.write_all(&vec![0; 1 << 20]).await.unwrap();
+        // The end of the guest takes `sleep` along.
+        drop((link, streams, spawned));
+        guest.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_started_says_why_and_the_link_goes_on() {
+        let (link, _streams, _guest) = connect(&spec()).await;
+        let mut nowhere = shell(3, "true");
+        nowhere.cwd = "/nonexistent".into();
+        for (bad, part) in [
+            (request(1, &["/nonexistent/program"]), "/nonexistent/program"),
+            (request(2, &["relative"]), "absolute"),
+            (request(2, &[]), "absolute"),
+            (nowhere, "in /nonexistent"),
+        ] {
+            match link.spawn(&bad).await {
+                Err(LinkError::Spawn(reason)) => assert!(reason.as_str().contains(part), "{reason}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        // A number that failed is free again.
+        let mut spawned = link.spawn(&shell(3, "echo fine")).await.unwrap();
+        assert_eq!(output(&mut spawned).await, "fine\n");
+    }
+
+    #[tokio::test]
+    async fn a_number_is_not_given_twice() {
+        let (link, _streams, _guest) = connect(&spec()).await;
+        let _first = link.spawn(&request(1, &["/bin/cat"])).await.unwrap();
+        assert!(matches!(
+            link.spawn(&request(1, &["/bin/cat"])).await,
+            Err(LinkError::NumberTaken(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_pipe_kills_what_runs() {
+        let (link, streams, guest) = connect(&spec()).await;
+        let mut spawned = link
+            .spawn(&shell(1, "trap '' TERM HUP; echo up; while :; do sleep 1000; done"))
+            .await
+            .unwrap();
+        let mut up = [0; 3];
+        spawned.stream.read_exact(&mut up).await.unwrap();
+        let group = nix::unistd::Pid::from_raw(spawned.pid.cast_signed());
+        drop((link, streams, spawned));
+        assert_eq!(guest.await.unwrap(), Ending::Pipe(MuxEnd::Closed));
+        // Killed, and waited for by nobody, since this is not PID 1: its end can be taken here.
+        let end = nix::sys::wait::waitpid(group, None).unwrap();
+        assert_eq!(end, nix::sys::wait::WaitStatus::Signaled(group, Signal::SIGKILL, false));
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_ends_the_guest_and_the_link_says_so() {
+        let (link, _streams, guest) = connect(&spec()).await;
+        let mut spawned = link.spawn(&request(1, &["/bin/cat"])).await.unwrap();
+        link.shutdown().await.unwrap();
+        assert_eq!(guest.await.unwrap(), Ending::Shutdown);
+        assert_eq!(link.ended().await, LinkEnd::Pipe(MuxEnd::Closed));
+        assert_eq!(spawned.end.wait().await, Err(LinkEnd::Pipe(MuxEnd::Closed)));
+        assert!(matches!(
+            link.spawn(&request(2, &["/bin/cat"])).await,
+            Err(LinkError::Ended(_))
+        ));
+        assert!(matches!(
+            link.signal(ProcessNumber(1), 15).await,
+            Err(LinkError::Ended(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn the_wall_clock_ends_the_guest() {
+        let (link, _streams, guest) = connect(&GuestSpec {
+            wall_seconds: 1,
+            ..spec()
+        })
+        .await;
+        assert_eq!(guest.await.unwrap(), Ending::WallClock);
+        assert_eq!(link.ended().await, LinkEnd::Pipe(MuxEnd::Closed));
+    }
+
+    #[tokio::test]
+    async fn connections_to_the_endpoint_become_streams() {
+        let spec = spec();
+        let (_link, mut streams, _guest) = connect(&spec).await;
+        let mut client = TcpStream::connect(("127.0.0.1", spec.model_port)).await.unwrap();
+        client.write_all(b"POST /responses").await.unwrap();
+        let mut opened = streams.next().await.unwrap();
+        assert_eq!(opened.kind, GuestStream::Model);
+        let mut heard = [0; 15];
+        opened.stream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"POST /responses");
+        opened.stream.write_all(b"200").await.unwrap();
+        opened.stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "200");
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_streams_wait_their_turn() {
+        let spec = spec();
+        let (_link, mut streams, _guest) = connect(&spec).await;
+        let mut clients = Vec::new();
+        for _ in 0..=mux::OPENED_BY_GUEST {
+            clients.push(TcpStream::connect(("127.0.0.1", spec.model_port)).await.unwrap());
+        }
+        let mut held = Vec::new();
+        for _ in 0..mux::OPENED_BY_GUEST {
+            held.push(streams.next().await.unwrap());
+        }
+        let mut last = Box::pin(streams.next());
+        assert!(futures_util::poll!(&mut last).is_pending());
+        clients.remove(0);
+        held.clear();
+        assert!(last.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_and_another_contract_are_refused_with_the_reason() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for (spec, part) in [
+            (
+                GuestSpec {
+                    model_port: port,
+                    ..spec()
+                },
+                format!("port {port}"),
+            ),
+            (
+                GuestSpec {
+                    contract: CONTRACT + 1,
+                    ..spec()
+                },
+                format!("the host speaks {}", CONTRACT + 1),
+            ),
+        ] {
+            let (pipe, guest) = guest(None);
+            let (reader, writer) = split(pipe);
+            match link::connect(reader, writer, &spec).await {
+                Err(LinkError::Refused(reason)) => assert!(reason.as_str().contains(&part), "{reason}"),
+                other => panic!("{other:?}"),
+            }
+            assert!(matches!(guest.await.unwrap(), Ending::Refused(reason) if reason.contains(&part)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_newer_hosts_spec_is_refused_by_its_version_not_by_its_shape() {
+        let body = format!(r#"{{"contract":{},"invented":true}}"#, CONTRACT + 1);
+        let reason = prepare(body.as_bytes()).await.map(|_| ()).unwrap_err();
+        assert_eq!(
+            reason,
+            format!(
+                "this guest speaks contract {CONTRACT}, the host speaks {}",
+                CONTRACT + 1
+            )
+        );
+        let body = format!(r#"{{"contract":{CONTRACT},"invented":true}}"#);
+        assert!(
+            prepare(body.as_bytes())
+                .await
+                .map(|_| ())
+                .unwrap_err()
+                .contains("malformed")
+        );
+    }
+}
