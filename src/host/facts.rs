@@ -84,8 +84,8 @@ pub struct ImageFacts {
     pub reference: String,
     /// The whole id, `sha256:` and 64 hex digits.
     pub id: String,
-    /// Label [`crate::image::labels::CODEX_VERSION`], where there is one.
+    /// Label [`crate::host::image_labels::CODEX_VERSION`], where there is one.
     pub codex_version: Option<String>,
-    /// Label [`crate::image::labels::CONTRACT`], where there is one.
+    /// Label [`crate::host::image_labels::CONTRACT`], where there is one.
     pub contract: Option<u32>,
 }
