@@ -78,10 +78,4 @@ impl fmt::Display for ContainerName {
     }
 }
 
-/// The labels that say whose a container is.
-pub mod labels {
-    pub const SESSION: &str = "io.github.codex-mcp.session";
-    pub const OWNER_PID: &str = "io.github.codex-mcp.owner-pid";
-    pub const OWNER_START: &str = "io.github.codex-mcp.owner-start";
-    pub const OWNER_BOOT: &str = "io.github.codex-mcp.owner-boot";
-}
+pub use crate::host::container_labels as labels;

@@ -1,5 +1,6 @@
 //! The plan: everything that a launch will do, as data.
 
+use crate::config::Enforcement;
 use crate::config::quantity::{ByteSize, CpuShare, PidsLimit};
 use crate::host::facts::EngineFacts;
 use crate::plan::identity::{ContainerName, SessionId};
@@ -33,6 +34,7 @@ pub struct LaunchPlan {
     pub codex: SpawnRequest,
     /// The workspace's path inside.
     pub workspace_inside: String,
+    pub enforcement: Enforcement,
     /// What this machine can't enforce and the operator accepted (`enforcement = "best-effort"`).
     pub unenforced: Vec<Unenforced>,
 }
@@ -132,6 +134,12 @@ pub enum LimitName {
     Memory,
     Cpus,
     Pids,
+}
+
+impl std::fmt::Display for LimitName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl LimitName {

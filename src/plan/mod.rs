@@ -1,8 +1,9 @@
 //! (Config, Request, HostFacts, ImageFacts) → [`LaunchPlan`], and `Ready` against the plan → proof or refusal.
 //!
 //! Pure: it never reads the clock, the environment or a file, and never talks to an engine. A plan says everything
-//! that a launch will do; what is not in the plan does not happen. Whole plans and whole command lines are
-//! snapshot-tested.
+//! about a launch that can vary. What never varies is in no plan: the isolation flags are constants of
+//! [`crate::engine::argv`], and [`proof`] holds what the kernel shows of them against the same rules. Beyond those two
+//! nothing happens. Whole plans and whole command lines are snapshot-tested.
 //!
 //! - [`identity`]: session ids and the names derived from them.
 //! - [`request`]: what one session asks for.
@@ -15,6 +16,8 @@
 
 pub mod decide;
 pub mod enforcement;
+#[cfg(test)]
+mod fixtures;
 pub mod identity;
 pub mod launch;
 pub mod paths;

@@ -1,0 +1,212 @@
+//! Whole plans: one a lane, and what each circumstance changes in them.
+
+use super::*;
+use crate::plan::fixtures::{
+    best_effort, config, docker, image, request, rootful_podman, rootless_podman, rootless_podman_v1,
+};
+use insta::{assert_json_snapshot, assert_snapshot};
+use similar::{ChangeTag, TextDiff};
+
+#[track_caller]
+fn planned(config: &Config, request: &Request, facts: &HostFacts) -> LaunchPlan {
+    plan(config, request, facts, &image()).unwrap()
+}
+
+#[test]
+fn on_rootful_podman() {
+    assert_json_snapshot!(planned(&config(), &request(), &rootful_podman()));
+}
+
+#[test]
+fn on_rootless_podman() {
+    assert_json_snapshot!(planned(&config(), &request(), &rootless_podman()));
+}
+
+#[test]
+fn on_rootless_podman_that_can_limit_nothing() {
+    assert_json_snapshot!(planned(&best_effort(), &request(), &rootless_podman_v1()));
+}
+
+#[test]
+fn on_docker_as_root() {
+    assert_json_snapshot!(planned(&config(), &request(), &docker(0)));
+}
+
+#[test]
+fn on_docker_as_an_ordinary_user() {
+    assert_json_snapshot!(planned(&config(), &request(), &docker(1000)));
+}
+
+/// The lines of the plan that a circumstance takes away or adds, on rootless podman; everything else is the same.
+#[track_caller]
+fn difference(edit: impl FnOnce(&mut Request, &mut HostFacts)) -> String {
+    let (mut request, mut facts) = (request(), rootless_podman());
+    let text = |request: &Request, facts: &HostFacts| {
+        serde_json::to_string_pretty(&planned(&config(), request, facts)).unwrap()
+    };
+    let before = text(&request, &facts);
+    edit(&mut request, &mut facts);
+    let after = text(&request, &facts);
+    TextDiff::from_lines(&before, &after)
+        .iter_all_changes()
+        .filter_map(|change| match change.tag() {
+            ChangeTag::Equal => None,
+            ChangeTag::Delete => Some(format!("- {}", change.value().trim())),
+            ChangeTag::Insert => Some(format!("+ {}", change.value().trim())),
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn a_read_only_workspace_is_mounted_so() {
+    let change = difference(|request, _| request.access = WorkspaceAccess::ReadOnly);
+    assert_snapshot!(change, @r#"
+    - "access": "read-write",
+    + "access": "read-only",
+    "#);
+}
+
+#[test]
+fn without_a_git_directory_none_is_mounted() {
+    let change = difference(|request, _| request.workspace.has_git_dir = false);
+    assert_snapshot!(change, @r#"
+    - },
+    - {
+    - "source": "/state/sessions/S/workspace/.git",
+    - "target": "/tmp/project/.git",
+    - "access": "read-only",
+    - "sharing": "private"
+    "#);
+}
+
+#[test]
+fn selinux_has_mounts_relabelled() {
+    assert_snapshot!(difference(|_, facts| facts.selinux_enforcing = true), @r#"
+    - "selinux": "not_needed",
+    + "selinux": "relabel",
+    "#);
+}
+
+#[test]
+fn a_workspace_at_a_path_of_the_image_is_at_slash_workspace() {
+    let change = difference(|request, _| request.workspace.host_path = "/usr/src/app".into());
+    assert_snapshot!(change, @r#"
+    - "target": "/tmp/project",
+    + "target": "/workspace",
+    - "target": "/tmp/project/.git",
+    + "target": "/workspace/.git",
+    - "cwd": "/tmp/project",
+    + "cwd": "/workspace",
+    - "workspace_inside": "/tmp/project",
+    + "workspace_inside": "/workspace",
+    "#);
+}
+
+#[test]
+fn a_machine_with_lower_limits_of_its_own_keeps_to_them() {
+    let change = difference(|_, facts| (facts.nofile_hard, facts.nproc_hard) = (4096, 1000));
+    assert_snapshot!(change, @r#"
+    - "soft": 8192,
+    - "hard": 20000
+    + "soft": 4096,
+    + "hard": 4096
+    - "nproc": 32768,
+    + "nproc": 1000,
+    "#);
+}
+
+#[test]
+fn a_mount_below_another_comes_after_it() {
+    let plan = planned(&config(), &request(), &rootful_podman());
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        for earlier in &plan.mounts[..index] {
+            let above = Path::new(&earlier.target).starts_with(&mount.target);
+            assert!(!above, "{} is mounted over {}", mount.target, earlier.target);
+        }
+    }
+}
+
+#[track_caller]
+fn refused(config: &Config, request: &Request, facts: &HostFacts, image: &ImageFacts) -> String {
+    plan(config, request, facts, image).unwrap_err().to_string()
+}
+
+#[test]
+fn rootless_docker_is_refused() {
+    let mut facts = docker(1000);
+    facts.engine.rootless = true;
+    assert_snapshot!(refused(&config(), &request(), &facts, &image()), @r"
+    rootless docker is not supported: in it our user would have to be root inside the container.
+    Use podman (`--runtime podman`), which maps you to yourself.
+    ");
+    assert_eq!(
+        plan(&best_effort(), &request(), &facts, &image()),
+        Err(PlanError::RootlessDocker),
+        "best effort concerns limits only"
+    );
+}
+
+#[test]
+fn what_cannot_be_enforced_is_refused() {
+    assert_snapshot!(refused(&config(), &request(), &rootless_podman_v1(), &image()), @r#"
+    this machine can't enforce what was asked for:
+      memory: rootless podman can't set limits on cgroup v1, and this machine runs v1 with an empty v2 beside it
+      cpus: rootless podman can't set limits on cgroup v1, and this machine runs v1 with an empty v2 beside it
+      pids: rootless podman can't set limits on cgroup v1, and this machine runs v1 with an empty v2 beside it
+    To enforce it: boot with the kernel parameter systemd.unified_cgroup_hierarchy=1, or use a rootful engine.
+    To run without these limits, each result then saying `unenforced`: --enforcement best-effort, or
+    `limits.enforcement = "best-effort"` (now "required", from default).
+    "#);
+}
+
+#[test]
+fn an_image_that_is_not_ours_is_refused() {
+    let unlabelled = ImageFacts {
+        codex_version: None,
+        contract: None,
+        ..image()
+    };
+    assert_snapshot!(refused(&config(), &request(), &rootful_podman(), &unlabelled), @r"
+    the image localhost/codex-mcp:0.169.0 was not built by codex-mcp: it has no Codex version label.
+    Build one with `codex-mcp image build`, or point `image` at one.
+    ");
+    for half in [
+        ImageFacts {
+            codex_version: None,
+            ..image()
+        },
+        ImageFacts {
+            contract: None,
+            ..image()
+        },
+    ] {
+        let error = plan(&config(), &request(), &rootful_podman(), &half).unwrap_err();
+        assert!(matches!(error, PlanError::NotOurImage { .. }), "{error}");
+    }
+}
+
+#[test]
+fn an_image_of_another_contract_is_refused() {
+    let other = ImageFacts {
+        contract: Some(CONTRACT + 1),
+        ..image()
+    };
+    assert_snapshot!(refused(&config(), &request(), &rootful_podman(), &other), @r"
+    the image localhost/codex-mcp:0.169.0 speaks guest contract 2 and this codex-mcp speaks 1.
+    Rebuild it with `codex-mcp image build --rebuild`.
+    ");
+}
+
+#[test]
+fn a_state_directory_that_the_mount_syntax_cannot_carry_is_refused() {
+    let mut request = request();
+    request.session_dir = "/state:1/sessions/S".into();
+    assert_snapshot!(refused(&config(), &request, &rootful_podman(), &image()), @r#"
+    "/state:1/sessions/S/home" can't be mounted: it is not UTF-8, or has a colon, a comma or a control character in it, which the engines' mount syntax can't carry.
+    Set `state_dir` (or CODEX_MCP_STATE_DIR) to a plain path.
+    "#);
+    request.session_dir = "/state/sessions/S".into();
+    request.guest_binary = "/a,b/codex-mcp".into();
+    assert!(plan(&config(), &request, &rootful_podman(), &image()).is_err());
+}
