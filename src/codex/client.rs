@@ -1,6 +1,19 @@
-//! Reader and writer over the app-server's stream; calls.
+//! The app-server's calls, typed: what may be asked of Codex, and never with other settings than these.
 
-use serde_json::{Map, Value};
+use crate::codex::approver::Approver;
+use crate::codex::connection::Connection;
+use crate::codex::error::ClientError;
+use crate::codex::event::{EndedTurn, ThreadEvent, ThreadId, TurnId};
+use crate::codex::interpret::{UNREAD, ended, thread_id, turn_id};
+use crate::codex::overrides::Overrides;
+use crate::codex::prompt::Prompt;
+use crate::codex::settings::PROVIDER;
+use crate::codex::wire_types as wire;
+use crate::config::quantity::ModelId;
+use crate::wire::untrusted::Untrusted;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// How a thread behaves, beyond what the locked configuration says. All of it comes from a tool call or a flag and was
 /// checked against what a call may set.
@@ -11,8 +24,8 @@ pub struct ThreadSettings {
     pub developer_instructions: Option<String>,
     /// Replaces the prompt that Codex compacts a long thread with.
     pub compact_prompt: Option<String>,
-    /// Allowlisted overrides of Codex's configuration (see [`crate::codex::settings`]).
-    pub overrides: Map<String, Value>,
+    /// Allowlisted overrides of Codex's configuration.
+    pub overrides: Overrides,
 }
 
 /// When Codex asks before it acts. Inside the container this is review, not a boundary.
@@ -22,4 +35,263 @@ pub enum Approvals {
     Never,
     /// With an external sandbox `on-request` never asks, so every asking policy becomes this one.
     Untrusted,
+}
+
+impl Approvals {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Untrusted => "untrusted",
+        }
+    }
+}
+
+/// The release line of Codex that this client was written against; its protocol is marked experimental.
+pub const SUPPORTED_CODEX: &str = "0.169";
+
+/// A Codex that is cold on disk was seen to take 7.5 s to its first answer.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const TURN_START_LIMIT: Duration = Duration::from_secs(30);
+/// For calls that Codex answers from memory, within milliseconds.
+const CONTROL_LIMIT: Duration = Duration::from_secs(5);
+
+/// A handle for calls; cheap to clone. The stream is closed when the last handle and the [`Events`] are dropped.
+#[derive(Clone)]
+pub struct Client {
+    connection: Arc<Connection>,
+}
+
+/// What happens in the threads of a connection, in order. Exactly one consumer.
+pub struct Events {
+    connection: Arc<Connection>,
+}
+
+/// The app-server's answer to the handshake.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerInfo {
+    /// Codex's version, such as `0.169.0`.
+    pub version: Untrusted,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartedThread {
+    pub thread: ThreadId,
+    /// The model that Codex took.
+    pub model: Untrusted,
+    /// What Codex had to say about its configuration so far.
+    pub warnings: Vec<Untrusted>,
+}
+
+/// What reading a turn back says about it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TurnReading {
+    Ended(EndedTurn),
+    StillRunning,
+    /// Codex does not know the turn.
+    Unknown,
+}
+
+impl Client {
+    /// Starts to read and write; needs a running runtime. Nothing is sent before [`Client::initialize`].
+    pub fn connect(
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        approver: Arc<dyn Approver>,
+    ) -> (Self, Events) {
+        let connection = Arc::new(Connection::open(stream, approver));
+        let events = Events {
+            connection: Arc::clone(&connection),
+        };
+        (Self { connection }, events)
+    }
+
+    /// The handshake; first of all calls, once.
+    ///
+    /// # Errors
+    /// Besides what every call can meet: a Codex of another release line than [`SUPPORTED_CODEX`].
+    pub async fn initialize(&self) -> Result<ServerInfo, ClientError> {
+        let params = wire::InitializeParams {
+            client_info: wire::ClientInfo {
+                name: "codex_mcp",
+                title: "codex-mcp",
+                version: env!("CARGO_PKG_VERSION"),
+            },
+            capabilities: wire::ClientCapabilities {
+                // For `thread/backgroundTerminals/clean`, without which commands survive an interrupt.
+                experimental_api: true,
+                opt_out_notification_methods: UNREAD,
+            },
+        };
+        let answer: wire::InitializeResponse = self.connection.call("initialize", &params, START_LIMIT).await?;
+        let version = supported_version(&answer.user_agent)?;
+        self.connection.notify("initialized").await?;
+        Ok(ServerInfo { version })
+    }
+
+    /// Starts a thread in `cwd`, a path as Codex sees it.
+    ///
+    /// # Errors
+    /// Besides what every call can meet: Codex refused its configuration or one of the overrides, or took other settings
+    /// than it was told to (a `requirements.toml` in the image can do that).
+    pub async fn start_thread(
+        &self,
+        cwd: &str,
+        settings: &ThreadSettings,
+        model: Option<&ModelId>,
+    ) -> Result<StartedThread, ClientError> {
+        let approvals = settings.approvals.as_str();
+        let mut config = settings.overrides.as_map().clone();
+        if let Some(prompt) = &settings.compact_prompt {
+            config.insert("compact_prompt".to_owned(), prompt.clone().into());
+        }
+        let params = wire::ThreadStartParams {
+            cwd,
+            // With anything wider Codex marks a repository as trusted and loads its `.codex/config.toml` in this very
+            // thread: another model, other instructions, MCP servers of its own. Turns lift it (see `start_turn`).
+            sandbox: "read-only",
+            approval_policy: approvals,
+            model: model.map(ModelId::as_str),
+            base_instructions: settings.base_instructions.as_deref(),
+            developer_instructions: settings.developer_instructions.as_deref(),
+            config,
+        };
+        let answer: Result<wire::ThreadStartResponse, _> =
+            self.connection.call("thread/start", &params, START_LIMIT).await;
+        // A refused configuration explains a refused thread better than the refusal does, and forbids a started one.
+        let warnings = self.connection.take_notices()?;
+        let started = answer?;
+        as_asked("the sandbox", "readOnly", &started.sandbox.kind)?;
+        as_asked("the model provider", PROVIDER, &started.model_provider)?;
+        let policy = started.approval_policy.as_str().unwrap_or("something else");
+        as_asked("the approval policy", approvals, policy)?;
+        Ok(StartedThread {
+            thread: thread_id(&started.thread.id)?,
+            model: started.model.into(),
+            warnings,
+        })
+    }
+
+    /// Starts a turn. Turns of one thread must not overlap: a second one would steer the first.
+    pub async fn start_turn(&self, thread: &ThreadId, prompt: &Prompt) -> Result<TurnId, ClientError> {
+        let params = wire::TurnStartParams {
+            thread_id: thread.as_str(),
+            input: [wire::TextInput {
+                kind: "text",
+                text: prompt.as_str(),
+            }],
+            // The container is the sandbox: Codex starts none of its own (bubblewrap fails in docker), and the model is
+            // told that there is no network.
+            sandbox_policy: wire::SandboxPolicy {
+                kind: "externalSandbox",
+                network_access: "restricted",
+            },
+        };
+        let answer: wire::TurnStartResponse = self.connection.call("turn/start", &params, TURN_START_LIMIT).await?;
+        turn_id(&answer.turn.id)
+    }
+
+    /// Stops a turn; its end comes as an event. Commands that it started live on until [`Client::clean_background`].
+    ///
+    /// # Errors
+    /// Codex rejects it where no turn runs, also for a moment after [`Client::start_turn`]: until it has reported the
+    /// start of the turn.
+    pub async fn interrupt(&self, thread: &ThreadId, turn: &TurnId) -> Result<(), ClientError> {
+        let params = wire::TurnInterruptParams {
+            thread_id: thread.as_str(),
+            turn_id: turn.as_str(),
+        };
+        let _: wire::Empty = self.connection.call("turn/interrupt", &params, CONTROL_LIMIT).await?;
+        Ok(())
+    }
+
+    /// Kills the commands that the turns of a thread left running.
+    pub async fn clean_background(&self, thread: &ThreadId) -> Result<(), ClientError> {
+        let params = wire::ThreadParams {
+            thread_id: thread.as_str(),
+        };
+        let method = "thread/backgroundTerminals/clean";
+        let _: wire::Empty = self.connection.call(method, &params, CONTROL_LIMIT).await?;
+        Ok(())
+    }
+
+    /// Reads a recent turn back from Codex's own record.
+    pub async fn read_turn(&self, thread: &ThreadId, turn: &TurnId) -> Result<TurnReading, ClientError> {
+        let params = wire::TurnsListParams {
+            thread_id: thread.as_str(),
+            limit: 4,
+            sort_direction: "desc",
+            items_view: "summary",
+        };
+        let answer: wire::TurnsListResponse = self
+            .connection
+            .call("thread/turns/list", &params, CONTROL_LIMIT)
+            .await?;
+        match answer.data.into_iter().find(|listed| listed.id == turn.as_str()) {
+            Some(listed) => Ok(ended(listed)?.map_or(TurnReading::StillRunning, TurnReading::Ended)),
+            None => Ok(TurnReading::Unknown),
+        }
+    }
+
+    /// Closes our end of the stream. Codex then ends by itself, and so do the events.
+    pub async fn hang_up(&self) {
+        self.connection.hang_up().await;
+    }
+}
+
+impl Events {
+    /// The next event; waits for one. Safe to drop while it waits.
+    ///
+    /// # Errors
+    /// Why the connection is over, after its last event was taken.
+    pub async fn next(&mut self) -> Result<ThreadEvent, ClientError> {
+        self.connection.next_event().await
+    }
+}
+
+/// The version in `codex_mcp/0.169.0 (Debian …)`.
+fn supported_version(user_agent: &str) -> Result<Untrusted, ClientError> {
+    let product = user_agent.split(' ').next().unwrap_or_default();
+    let version = product.rsplit('/').next().unwrap_or_default();
+    let line = version.rsplit_once('.').map_or("", |(line, _)| line);
+    if line == SUPPORTED_CODEX {
+        Ok(Untrusted::new(version))
+    } else {
+        Err(ClientError::UnsupportedVersion {
+            found: Untrusted::new(version.chars().take(64).collect::<String>()),
+            supported: SUPPORTED_CODEX,
+        })
+    }
+}
+
+fn as_asked(what: &'static str, wanted: &'static str, found: &str) -> Result<(), ClientError> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(ClientError::NotAsAsked {
+        what,
+        wanted,
+        found: Untrusted::new(found),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_release_line_we_know_is_spoken_with() {
+        let known = supported_version("codex_mcp/0.169.3 (Debian 12.0.0; x86_64) unknown (codex_mcp; 0.1.0)");
+        assert_eq!(known, Ok(Untrusted::new("0.169.3")));
+        for other in [
+            "codex_mcp/0.170.0 (x)",
+            "codex_mcp/0.1690.0 (x)",
+            "codex_mcp/1.169.0",
+            "",
+            "0.169",
+        ] {
+            assert!(
+                matches!(supported_version(other), Err(ClientError::UnsupportedVersion { .. })),
+                "{other}"
+            );
+        }
+    }
 }

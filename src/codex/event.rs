@@ -1,5 +1,6 @@
 //! What happens in a thread, in our words: what `session` hands on to `mcp` and `cli`.
 
+use crate::codex::error::TurnError;
 use crate::wire::untrusted::Untrusted;
 use serde::Serialize;
 
@@ -22,6 +23,27 @@ impl ThreadId {
 impl std::fmt::Display for ThreadId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Names a turn within its thread; chosen by Codex, of the same shape as a [`ThreadId`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct TurnId(ThreadId);
+
+impl TurnId {
+    pub fn parse(text: &str) -> Option<Self> {
+        ThreadId::parse(text).map(Self)
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl std::fmt::Display for TurnId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -113,5 +135,46 @@ pub struct TurnEnd {
 pub enum TurnOutcome {
     Completed,
     Interrupted,
-    Failed(crate::codex::error::TurnError),
+    Failed(TurnError),
+}
+
+/// Something that the app-server reported, and about which thread and turn; `None` where it named none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThreadEvent {
+    pub thread: Option<ThreadId>,
+    pub turn: Option<TurnId>,
+    pub happening: Happening,
+}
+
+/// What was reported, told apart by what a turn's state machine makes of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happening {
+    TurnStarted,
+    /// For whoever watches; changes nothing but the answer.
+    Shown(TurnEvent),
+    /// Codex hit an error and says whether it tries again by itself.
+    Failing {
+        error: TurnError,
+        retry: Retry,
+    },
+    /// The thread does nothing any more: its turn is over, or should be.
+    ThreadQuiet,
+    ThreadBusy,
+    TurnEnded(EndedTurn),
+    /// This many events were left out, because nobody took them in time.
+    LeftOut(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    ByItself,
+    None,
+}
+
+/// How Codex says a turn ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndedTurn {
+    pub outcome: TurnOutcome,
+    /// The last message of the model, where the report carries it.
+    pub answer: Option<Untrusted>,
 }

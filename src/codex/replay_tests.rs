@@ -1,0 +1,514 @@
+//! The client against recorded app-servers (`tests/fixtures/app-server`, real Codex 0.169 on a scripted model, trimmed)
+//! and against misbehaving ones made up here.
+//!
+//! A recording is played strictly: each line that we once sent must be sent again, equal as JSON and in its place, so
+//! the fixtures also pin every request down (`sandbox`, `sandboxPolicy`, the answer to an approval).
+
+use crate::codex::approver::DeclineAll;
+use crate::codex::client::{Approvals, Client, Events, ThreadSettings};
+use crate::codex::error::{ClientError, TurnErrorKind};
+use crate::codex::event::{Decision, ThreadId, TurnEnd, TurnEvent, TurnOutcome, Usage};
+use crate::codex::overrides::parse_overrides;
+use crate::codex::prompt::Prompt;
+use crate::codex::turn_runner::{TurnRequest, run_turn};
+use serde_json::{Value, json};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+
+/// The app-server's end of a connection.
+struct Server {
+    from: BufReader<ReadHalf<DuplexStream>>,
+    to: WriteHalf<DuplexStream>,
+}
+
+impl Server {
+    async fn said(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        self.from.read_line(&mut line).await.unwrap();
+        (!line.is_empty()).then(|| serde_json::from_str(&line).unwrap())
+    }
+
+    async fn say(&mut self, message: &Value) {
+        self.say_raw(&format!("{message}\n")).await;
+    }
+
+    async fn say_raw(&mut self, text: &str) {
+        // The client may have hung up, which is then what the test is about.
+        let _ = self.to.write_all(text.as_bytes()).await;
+    }
+
+    /// Answers the next call, which must be `method`.
+    async fn answer(&mut self, method: &str, result: Value) {
+        let call = self.said().await.unwrap();
+        assert_eq!(call["method"], method);
+        self.say(&json!({"id": call["id"], "result": result})).await;
+    }
+
+    /// Up to a turn `U` of thread `T` that is started.
+    async fn begin(&mut self) {
+        self.answer("initialize", json!({"userAgent": "codex_mcp/0.169.0 (x)"}))
+            .await;
+        assert_eq!(self.said().await.unwrap(), json!({"method": "initialized"}));
+        self.answer("thread/start", thread_started()).await;
+        self.answer("turn/start", json!({"turn": {"id": "U"}})).await;
+        self.tell(
+            "turn/started",
+            json!({"threadId": "T", "turn": {"id": "U", "status": "inProgress"}}),
+        )
+        .await;
+    }
+
+    async fn tell(&mut self, method: &str, params: Value) {
+        self.say(&json!({"method": method, "params": params})).await;
+    }
+}
+
+fn thread_started() -> Value {
+    json!({
+        "thread": {"id": "T"}, "model": "m", "modelProvider": "gateway", "approvalPolicy": "never",
+        "sandbox": {"type": "readOnly"},
+    })
+}
+
+fn connection() -> (Client, Events, Server) {
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    let (client, events) = Client::connect(ours, Arc::new(DeclineAll));
+    let (from, to) = tokio::io::split(theirs);
+    let from = BufReader::new(from);
+    (client, events, Server { from, to })
+}
+
+/// What one turn came to, as text.
+#[derive(Debug)]
+struct Told {
+    events: Vec<TurnEvent>,
+    end: TurnEnd,
+}
+
+async fn turn(client: &Client, events: &mut Events, thread: &ThreadId, prompt: &str) -> Told {
+    let (watcher, mut watched) = mpsc::channel(4096);
+    let prompt = Prompt::parse(prompt).unwrap();
+    let request = request(thread, &prompt);
+    let end = run_turn(client, events, request, std::future::pending(), &watcher)
+        .await
+        .unwrap();
+    drop(watcher);
+    let mut events = Vec::new();
+    while let Some(event) = watched.recv().await {
+        events.push(event);
+    }
+    Told { events, end }
+}
+
+fn request<'a>(thread: &'a ThreadId, prompt: &'a Prompt) -> TurnRequest<'a> {
+    TurnRequest {
+        thread,
+        prompt,
+        limit: Duration::from_secs(600),
+        usage: Usage::default(),
+    }
+}
+
+/// A recording: who said what, in order.
+fn recording(name: &str) -> Vec<(String, Value)> {
+    let path = format!("{}/tests/fixtures/app-server/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
+    #[expect(clippy::disallowed_methods, reason = "a test reads its fixture")]
+    let text = std::fs::read_to_string(path).unwrap();
+    let line = |line: &str| {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        (entry["d"].as_str().unwrap().to_owned(), entry["m"].clone())
+    };
+    text.lines().map(line).collect()
+}
+
+/// Plays the app-server's part.
+async fn play(mut server: Server, recording: Vec<(String, Value)>) {
+    for (direction, message) in recording {
+        if direction == "<" {
+            server.say(&message).await;
+            continue;
+        }
+        let mut said = server.said().await.unwrap();
+        if let Some(info) = said.pointer_mut("/params/clientInfo").and_then(Value::as_object_mut) {
+            info.remove("version");
+        }
+        assert_eq!(said, message);
+    }
+}
+
+fn sent<'a>(recording: &'a [(String, Value)], method: &str) -> Vec<&'a Value> {
+    let sent = recording
+        .iter()
+        .filter(|(direction, message)| direction == ">" && message["method"] == method);
+    sent.map(|(_, message)| &message["params"]).collect()
+}
+
+fn recorded_settings(recording: &[(String, Value)]) -> ThreadSettings {
+    let params = sent(recording, "thread/start")[0];
+    let mut config = params["config"].as_object().unwrap().clone();
+    let compact_prompt = config.remove("compact_prompt").unwrap();
+    ThreadSettings {
+        approvals: if params["approvalPolicy"] == "untrusted" {
+            Approvals::Untrusted
+        } else {
+            Approvals::Never
+        },
+        compact_prompt: compact_prompt.as_str().map(str::to_owned),
+        overrides: parse_overrides(&config).unwrap(),
+        ..ThreadSettings::default()
+    }
+}
+
+/// Everything that a recording's turns came to.
+async fn replay(name: &str) -> String {
+    let recording = recording(name);
+    let settings = recorded_settings(&recording);
+    let prompts: Vec<String> = sent(&recording, "turn/start")
+        .iter()
+        .map(|params| params["input"][0]["text"].as_str().unwrap().to_owned())
+        .collect();
+    let (client, mut events, server) = connection();
+    let played = tokio::spawn(play(server, recording));
+    client.initialize().await.unwrap();
+    let started = client.start_thread("/workspace", &settings, None).await.unwrap();
+    let mut story = format!("{started:?}\n");
+    for prompt in prompts {
+        let told = turn(&client, &mut events, &started.thread, &prompt).await;
+        story.push_str(&format!("\n{prompt}\n"));
+        for event in told.events {
+            story.push_str(&format!("  {event:?}\n"));
+        }
+        story.push_str(&format!("  {:?}\n", told.end));
+    }
+    played.await.unwrap();
+    story
+}
+
+#[tokio::test]
+async fn text() {
+    insta::assert_snapshot!(replay("text").await);
+}
+
+#[tokio::test]
+async fn a_command_and_a_patch_in_two_turns() {
+    insta::assert_snapshot!(replay("shell-and-patch").await);
+}
+
+#[tokio::test]
+async fn a_command_in_code_mode() {
+    insta::assert_snapshot!(replay("code-mode").await);
+}
+
+#[tokio::test]
+async fn approvals_are_declined_and_told() {
+    insta::assert_snapshot!(replay("declined").await);
+}
+
+#[tokio::test]
+async fn a_key_that_the_provider_refuses() {
+    insta::assert_snapshot!(replay("unauthorized").await);
+}
+
+#[tokio::test]
+async fn a_key_that_the_host_misses() {
+    insta::assert_snapshot!(replay("key-missing").await);
+}
+
+#[tokio::test]
+async fn a_configuration_that_codex_refuses() {
+    let recording = recording("config-refused");
+    let settings = recorded_settings(&recording);
+    let (client, _events, server) = connection();
+    let played = tokio::spawn(play(server, recording));
+    client.initialize().await.unwrap();
+    let refused = client.start_thread("/workspace", &settings, None).await.unwrap_err();
+    insta::assert_snapshot!(refused, @"Codex refused its configuration: Invalid configuration; using defaults. /home/codex/.codex/config.toml:1:19: wanted string or table");
+    played.await.unwrap();
+}
+
+/// Becomes ready once the turn has begun a command.
+async fn command_started(mut watched: mpsc::Receiver<TurnEvent>) {
+    while let Some(event) = watched.recv().await {
+        if matches!(event, TurnEvent::CommandStarted { .. }) {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_the_turn_and_then_what_it_left_running() {
+    let recording = recording("interrupt");
+    let settings = recorded_settings(&recording);
+    let (client, mut events, server) = connection();
+    let played = tokio::spawn(play(server, recording));
+    client.initialize().await.unwrap();
+    let started = client.start_thread("/workspace", &settings, None).await.unwrap();
+    let (watcher, watched) = mpsc::channel(64);
+    let prompt = Prompt::parse("#shell sleep 1000").unwrap();
+    let request = request(&started.thread, &prompt);
+    let end = run_turn(&client, &mut events, request, command_started(watched), &watcher)
+        .await
+        .unwrap();
+    assert_eq!(end.outcome, TurnOutcome::Interrupted);
+    // The recording goes on to the answer of `thread/backgroundTerminals/clean`, so both calls were made.
+    played.await.unwrap();
+}
+
+/// Runs a turn against a made-up app-server.
+async fn against<F: Future<Output = ()> + Send + 'static>(play: impl FnOnce(Server) -> F) -> Told {
+    let (client, mut events, server) = connection();
+    let played = tokio::spawn(play(server));
+    client.initialize().await.unwrap();
+    let started = client
+        .start_thread("/workspace", &ThreadSettings::default(), None)
+        .await
+        .unwrap();
+    let told = turn(&client, &mut events, &started.thread, "go").await;
+    played.await.unwrap();
+    told
+}
+
+fn failure(told: &Told) -> (TurnErrorKind, String) {
+    match &told.end.outcome {
+        TurnOutcome::Failed(error) => (error.kind, error.message.to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn completed() -> Value {
+    json!({"threadId": "T", "turn": {"id": "U", "status": "completed", "items": []}})
+}
+
+#[tokio::test]
+async fn a_codex_that_dies_fails_the_turn() {
+    let told = against(|mut server| async move { server.begin().await }).await;
+    assert_eq!(
+        failure(&told),
+        (TurnErrorKind::ConnectionLost, "Codex ended".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_protocol_ends_the_connection() {
+    let told = against(|mut server| async move {
+        server.begin().await;
+        server.say_raw("thread 'main' panicked\n").await;
+        server.said().await;
+    })
+    .await;
+    let (kind, message) = failure(&told);
+    assert_eq!(kind, TurnErrorKind::ConnectionLost);
+    assert!(message.contains("thread 'main' panicked"), "{message}");
+}
+
+#[tokio::test]
+async fn an_answer_to_a_call_never_made_ends_the_connection() {
+    let told = against(|mut server| async move {
+        server.begin().await;
+        server.say(&json!({"id": 99, "result": {}})).await;
+        server.said().await;
+    })
+    .await;
+    assert!(failure(&told).1.contains("an answer to a call never made"));
+}
+
+#[tokio::test]
+async fn a_line_beyond_the_bound_ends_the_connection() {
+    let told = against(|mut server| async move {
+        server.begin().await;
+        let piece = "x".repeat(1 << 20);
+        for _ in 0..9 {
+            server.say_raw(&piece).await;
+        }
+        server.said().await;
+    })
+    .await;
+    assert!(failure(&told).1.contains("longer than 8388608 bytes"));
+}
+
+#[tokio::test]
+async fn other_threads_and_turns_are_not_ours() {
+    let told = against(|mut server| async move {
+        server.begin().await;
+        for (thread, turn) in [("T", "other"), ("other", "U")] {
+            let item = json!({"type": "agentMessage", "text": "not ours"});
+            server
+                .tell(
+                    "item/completed",
+                    json!({"threadId": thread, "turnId": turn, "item": item}),
+                )
+                .await;
+            server
+                .tell(
+                    "turn/completed",
+                    json!({"threadId": thread, "turn": {"id": turn, "status": "failed"}}),
+                )
+                .await;
+        }
+        server.tell("turn/completed", completed()).await;
+    })
+    .await;
+    assert_eq!(told.events, [TurnEvent::Started]);
+    assert_eq!(told.end.outcome, TurnOutcome::Completed);
+}
+
+#[tokio::test]
+async fn every_request_of_codex_is_answered() {
+    let told = against(|mut server| async move {
+        server.begin().await;
+        let table = [
+            ("item/tool/requestUserInput", json!({"result": {"answers": {}}})),
+            (
+                "mcpServer/elicitation/request",
+                json!({"result": {"action": "decline"}}),
+            ),
+            (
+                "item/permissions/requestApproval",
+                json!({"error": {"code": -32601, "message": "codex-mcp does not answer this"}}),
+            ),
+            (
+                "a/method/of/tomorrow",
+                json!({"error": {"code": -32601, "message": "codex-mcp does not answer this"}}),
+            ),
+        ];
+        for (id, (method, mut answer)) in (0..).zip(table) {
+            server.say(&json!({"method": method, "id": id, "params": {}})).await;
+            answer["id"] = id.into();
+            assert_eq!(server.said().await.unwrap(), answer);
+        }
+        let params = json!({"threadId": "T", "turnId": "U", "itemId": "i", "command": "rm x"});
+        server
+            .say(&json!({"method": "item/commandExecution/requestApproval", "id": "s", "params": params}))
+            .await;
+        assert_eq!(
+            server.said().await.unwrap(),
+            json!({"id": "s", "result": {"decision": "decline"}})
+        );
+        server.tell("turn/completed", completed()).await;
+    })
+    .await;
+    let answered = TurnEvent::ApprovalAnswered {
+        subject: "rm x".to_owned().into(),
+        decision: Decision::Declined,
+    };
+    assert_eq!(told.events, [TurnEvent::Started, answered]);
+}
+
+#[tokio::test]
+async fn a_flood_of_deltas_costs_deltas_and_never_the_end() {
+    let (client, mut events, mut server) = connection();
+    let flood = tokio::spawn(async move {
+        server.begin().await;
+        let delta =
+            json!({"method": "item/agentMessage/delta", "params": {"threadId": "T", "turnId": "U", "delta": "x"}});
+        let many = format!("{delta}\n").repeat(1000);
+        for _ in 0..20 {
+            server.say_raw(&many).await;
+        }
+        server.tell("turn/completed", completed()).await;
+        // Everything above was read by the client before it reads this; only then does anybody take events.
+        server
+            .say(&json!({"method": "item/tool/requestUserInput", "id": 0, "params": {}}))
+            .await;
+        server.said().await;
+    });
+    client.initialize().await.unwrap();
+    let started = client
+        .start_thread("/w", &ThreadSettings::default(), None)
+        .await
+        .unwrap();
+    client
+        .start_turn(&started.thread, &Prompt::parse("go").unwrap())
+        .await
+        .unwrap();
+    flood.await.unwrap();
+    let (mut deltas, mut left_out, mut ends) = (0, 0, 0);
+    while let Ok(event) = events.next().await {
+        match event.happening {
+            crate::codex::event::Happening::Shown(_) => deltas += 1,
+            crate::codex::event::Happening::LeftOut(count) => left_out += count,
+            crate::codex::event::Happening::TurnEnded(_) => ends += 1,
+            _ => {}
+        }
+    }
+    assert_eq!((deltas + left_out, ends), (20_000, 1));
+    assert!(deltas <= 1024, "{deltas}");
+}
+
+#[tokio::test]
+async fn refusals_are_typed() {
+    let (client, _events, mut server) = connection();
+    let played = tokio::spawn(async move {
+        server
+            .answer("initialize", json!({"userAgent": "codex_mcp/0.170.1 (x)"}))
+            .await;
+        server.answer("initialize", json!({"userAgent": 7})).await;
+        for (code, message) in [(-32001, "busy"), (-32600, "no such thread")] {
+            let call = server.said().await.unwrap();
+            server
+                .say(&json!({"id": call["id"], "error": {"code": code, "message": message}}))
+                .await;
+        }
+        let mut trusting = thread_started();
+        trusting["sandbox"] = json!({"type": "dangerFullAccess"});
+        server.answer("thread/start", trusting).await;
+    });
+    let settings = ThreadSettings::default();
+    let mut lines = vec![
+        client.initialize().await.unwrap_err().to_string(),
+        client.initialize().await.unwrap_err().to_string(),
+    ];
+    for _ in 0..3 {
+        lines.push(
+            client
+                .start_thread("/w", &settings, None)
+                .await
+                .unwrap_err()
+                .to_string(),
+        );
+    }
+    played.await.unwrap();
+    // The server is gone now.
+    lines.push(
+        client
+            .start_thread("/w", &settings, None)
+            .await
+            .unwrap_err()
+            .to_string(),
+    );
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[tokio::test]
+async fn dropping_every_handle_closes_the_stream() {
+    let (client, events, mut server) = connection();
+    drop((client, events));
+    assert_eq!(server.said().await, None);
+}
+
+#[tokio::test]
+async fn a_call_given_up_leaves_no_waiter_behind() {
+    let (client, _events, mut server) = connection();
+    for _ in 0..200 {
+        // Polled once, so that it is sent, and dropped.
+        let call = client.initialize();
+        let abandoned = tokio::time::timeout(Duration::ZERO, call).await;
+        assert!(abandoned.is_err());
+        server.said().await.unwrap();
+    }
+    let played = tokio::spawn(async move {
+        // A late answer is no trouble.
+        server.say(&json!({"id": 1, "result": {}})).await;
+        server
+            .answer("initialize", json!({"userAgent": "codex_mcp/0.169.0"}))
+            .await;
+        server.said().await
+    });
+    assert!(client.initialize().await.is_ok());
+    played.await.unwrap();
+    let ended: Result<_, ClientError> = client.start_thread("/w", &ThreadSettings::default(), None).await;
+    assert_eq!(ended, Err(ClientError::Closed));
+}
