@@ -5,9 +5,13 @@
 //! and never forward a header, method or path that is not on its list.
 //!
 //! - [`secret`]: the type, and reading one from its source.
-//! - [`broker`]: serves the guest's model connections.
+//! - [`passage`]: which requests and headers pass (pure).
+//! - [`refusal`]: what the broker answers by itself, so that Codex stops and says why (pure).
 //! - [`upstream`]: the provider's end: name resolution, TLS, the request.
+//! - [`broker`]: serves the guest's model connections.
 
 pub mod broker;
+pub mod passage;
+pub mod refusal;
 pub mod secret;
 pub mod upstream;

@@ -1,1 +1,425 @@
+//! A secret, and reading one from its source.
+//!
+//! No error of this module contains a secret, nor what a program printed instead of one. What was read is zeroized when
+//! dropped; copies that the HTTP client makes for the wire are its own and are not.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "reads key files and runs the operator's key commands"
+)]
+
+use crate::config::SecretSource;
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+/// The most that a file or a command may give, in bytes.
+const MAX_SECRET: usize = 64 << 10;
+/// The longest that a command may take: long enough for a person to touch a security key.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// At least one byte, none of them a control character, so that it can stand in a header without starting another.
+///
+/// Not printable, not comparable and not serialisable by design.
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes what a source gave, without one trailing line end.
+    fn parse(mut bytes: Zeroizing<Vec<u8>>) -> Result<Self, Flaw> {
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+            if bytes.last() == Some(&b'\r') {
+                bytes.pop();
+            }
+        }
+        if bytes.is_empty() {
+            return Err(Flaw::Empty);
+        }
+        if bytes.iter().any(u8::is_ascii_control) {
+            return Err(Flaw::ControlCharacter);
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The value itself. Whoever calls this must not let it reach a log, an error or a file.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// `text` with every occurrence of this secret replaced, for text that came from someone who knows it.
+    pub fn redact(&self, text: &str) -> String {
+        match std::str::from_utf8(&self.0) {
+            Ok(value) => text.replace(value, "[redacted]"),
+            Err(_) => text.to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What is wrong with a value that a source gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    #[error("is empty")]
+    Empty,
+    #[error("has a control character inside (more than one line?); only a single line can be sent in a header")]
+    ControlCharacter,
+    #[error("is larger than 64 KiB")]
+    TooLarge,
+}
+
+/// Why a secret could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error("environment variable {name} is not set; set it where codex-mcp is started")]
+    EnvironmentMissing { name: String },
+    #[error("environment variable {name} {flaw}")]
+    Environment { name: String, flaw: Flaw },
+    #[error("can't read {}: {error}", path.display())]
+    FileUnreadable {
+        path: PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
+    #[error("{} is not a regular file", path.display())]
+    FileNotRegular { path: PathBuf },
+    #[error("{} can be read by other users (mode {mode:04o}); run: chmod 600 {}", path.display(), path.display())]
+    FileExposed { path: PathBuf, mode: u32 },
+    #[error("{} {flaw}", path.display())]
+    File { path: PathBuf, flaw: Flaw },
+    #[error("the command for the key is empty; write it as [\"program\", \"argument\", …]")]
+    CommandEmpty,
+    #[error("can't run {program}: {error}")]
+    CommandNotStarted {
+        program: String,
+        #[source]
+        error: std::io::Error,
+    },
+    #[error("{program} was not done after {} s; run it by hand to see what it waits for", COMMAND_TIMEOUT.as_secs())]
+    CommandTimeout { program: String },
+    #[error("{program} failed ({status}); run it by hand to see why")]
+    CommandFailed {
+        program: String,
+        status: std::process::ExitStatus,
+    },
+    #[error("what {program} printed {flaw}")]
+    Command { program: String, flaw: Flaw },
+}
+
+/// Looks an environment variable up; `None` where it is not set or not Unicode.
+pub type EnvironmentLookup = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Reads secrets, and keeps what commands gave for the life of the process: a command may ask a person.
+pub struct SecretReader {
+    environment: EnvironmentLookup,
+    /// Held while a command runs, so that sessions that start together ask once.
+    commands: Mutex<HashMap<Vec<String>, Arc<Secret>>>,
+}
+
+impl fmt::Debug for SecretReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretReader")
+    }
+}
+
+impl SecretReader {
+    pub fn new(environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self {
+            environment: Box::new(environment),
+            commands: Mutex::default(),
+        }
+    }
+
+    /// Variables and files are read anew each time, so that a rotated key is used at once.
+    pub async fn read(&self, source: &SecretSource) -> Result<Arc<Secret>, SecretError> {
+        match source {
+            SecretSource::Env(name) => self.environment_value(name).map(Arc::new),
+            SecretSource::File(path) => {
+                let path = path.clone();
+                // A file may lie on a slow or dead network file system: not on a runtime thread.
+                let reading = tokio::task::spawn_blocking({
+                    let path = path.clone();
+                    move || from_file(&path)
+                });
+                match reading.await {
+                    Ok(secret) => secret.map(Arc::new),
+                    // The runtime is shutting down.
+                    Err(stopped) => Err(SecretError::FileUnreadable {
+                        path,
+                        error: std::io::Error::other(stopped),
+                    }),
+                }
+            }
+            SecretSource::Command(argv) => {
+                let mut commands = self.commands.lock().await;
+                if let Some(known) = commands.get(argv) {
+                    return Ok(Arc::clone(known));
+                }
+                let secret = Arc::new(from_command(argv, COMMAND_TIMEOUT).await?);
+                commands.insert(argv.clone(), Arc::clone(&secret));
+                Ok(secret)
+            }
+        }
+    }
+
+    fn environment_value(&self, name: &str) -> Result<Secret, SecretError> {
+        let value =
+            (self.environment)(name).ok_or_else(|| SecretError::EnvironmentMissing { name: name.to_owned() })?;
+        Secret::parse(Zeroizing::new(value.into_bytes())).map_err(|flaw| SecretError::Environment {
+            name: name.to_owned(),
+            flaw,
+        })
+    }
+}
+
+fn from_file(path: &Path) -> Result<Secret, SecretError> {
+    let unreadable = |error| SecretError::FileUnreadable {
+        path: path.to_owned(),
+        error,
+    };
+    // Without O_NONBLOCK a FIFO in the file's place would block for ever.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)
+        .map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(SecretError::FileNotRegular { path: path.to_owned() });
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(SecretError::FileExposed {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let flawed = |flaw| SecretError::File {
+        path: path.to_owned(),
+        flaw,
+    };
+    // With the whole capacity from the start no growth leaves a copy behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
+    file.take(MAX_SECRET as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > MAX_SECRET {
+        return Err(flawed(Flaw::TooLarge));
+    }
+    Secret::parse(bytes).map_err(flawed)
+}
+
+async fn from_command(argv: &[String], limit: Duration) -> Result<Secret, SecretError> {
+    let (program, arguments) = argv.split_first().ok_or(SecretError::CommandEmpty)?;
+    let program = program.clone();
+    match tokio::time::timeout(limit, run(&program, arguments)).await {
+        Ok(secret) => secret,
+        Err(_elapsed) => Err(SecretError::CommandTimeout { program }),
+    }
+}
+
+async fn run(program: &str, arguments: &[String]) -> Result<Secret, SecretError> {
+    let not_started = |error| SecretError::CommandNotStarted {
+        program: program.to_owned(),
+        error,
+    };
+    let flawed = |flaw| SecretError::Command {
+        program: program.to_owned(),
+        flaw,
+    };
+    // Its stderr goes nowhere: a failing program may print the secret there.
+    let mut child = tokio::process::Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(not_started)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
+    if let Some(stdout) = child.stdout.take() {
+        let mut limited = stdout.take(MAX_SECRET as u64 + 1);
+        limited.read_to_end(&mut bytes).await.map_err(not_started)?;
+    }
+    if bytes.len() > MAX_SECRET {
+        return Err(flawed(Flaw::TooLarge));
+    }
+    let status = child.wait().await.map_err(not_started)?;
+    if !status.success() {
+        return Err(SecretError::CommandFailed {
+            program: program.to_owned(),
+            status,
+        });
+    }
+    Secret::parse(bytes).map_err(flawed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn reader(value: Option<&'static str>) -> SecretReader {
+        SecretReader::new(move |name| (name == "KEY").then_some(value).flatten().map(str::to_owned))
+    }
+
+    async fn read_env(value: Option<&'static str>) -> Result<Arc<Secret>, SecretError> {
+        reader(value).read(&SecretSource::Env("KEY".into())).await
+    }
+
+    fn file(content: &[u8], mode: u32) -> (tempfile::TempDir, SecretSource) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        (dir, SecretSource::File(path))
+    }
+
+    fn command(words: &[&str]) -> SecretSource {
+        SecretSource::Command(words.iter().map(|&word| word.to_owned()).collect())
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_asked_by_name() {
+        assert_eq!(read_env(Some("sk-1")).await.unwrap().expose(), b"sk-1");
+        let missing = read_env(None).await.unwrap_err().to_string();
+        insta::assert_snapshot!(missing, @"environment variable KEY is not set; set it where codex-mcp is started");
+        let empty = read_env(Some("")).await.unwrap_err().to_string();
+        insta::assert_snapshot!(empty, @"environment variable KEY is empty");
+    }
+
+    #[tokio::test]
+    async fn a_second_line_would_be_a_second_header() {
+        let error = read_env(Some("sk-1\r\nx-evil: 1")).await.unwrap_err();
+        assert!(matches!(
+            error,
+            SecretError::Environment {
+                flaw: Flaw::ControlCharacter,
+                ..
+            }
+        ));
+        assert!(!format!("{error} {error:?}").contains("sk-1"));
+    }
+
+    #[tokio::test]
+    async fn a_file_loses_one_line_end_and_must_be_private() {
+        let read = |source: SecretSource| async move { reader(None).read(&source).await };
+        let (_dir, source) = file(b"sk-2\r\n", 0o600);
+        assert_eq!(read(source).await.unwrap().expose(), b"sk-2");
+        let (_dir, source) = file(b"sk-2\n\n", 0o400);
+        assert!(matches!(
+            read(source).await.unwrap_err(),
+            SecretError::File {
+                flaw: Flaw::ControlCharacter,
+                ..
+            }
+        ));
+        let (_dir, source) = file(&vec![b'a'; MAX_SECRET + 1], 0o600);
+        assert!(matches!(
+            read(source).await.unwrap_err(),
+            SecretError::File {
+                flaw: Flaw::TooLarge,
+                ..
+            }
+        ));
+        for mode in [0o640, 0o604, 0o620] {
+            let (_dir, source) = file(b"sk-2", mode);
+            let error = read(source).await.unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("mode {mode:04o}")) && error.contains("chmod 600 /"),
+                "{error}"
+            );
+            assert!(!error.contains("sk-2"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_must_be_a_regular_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        for path in [dir.path().to_owned(), fifo] {
+            let error = reader(None).read(&SecretSource::File(path)).await.unwrap_err();
+            assert!(matches!(error, SecretError::FileNotRegular { .. }), "{error}");
+        }
+        let gone = reader(None).read(&SecretSource::File(dir.path().join("gone"))).await;
+        assert!(matches!(gone.unwrap_err(), SecretError::FileUnreadable { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_command_runs_without_a_shell_and_only_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let ran = dir.path().join("ran");
+        let script = format!("echo >> {}; echo 'sk-3 $HOME'", ran.display());
+        let source = command(&["sh", "-c", &script]);
+        let reader = reader(None);
+        for _ in 0..2 {
+            assert_eq!(reader.read(&source).await.unwrap().expose(), b"sk-3 $HOME");
+        }
+        assert_eq!(std::fs::read(ran).unwrap(), b"\n");
+        let unexpanded = reader.read(&command(&["echo", "$HOME"])).await.unwrap();
+        assert_eq!(unexpanded.expose(), b"$HOME");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_says_nothing_of_its_output() {
+        let error = reader(None)
+            .read(&command(&["sh", "-c", "echo sk-4; echo sk-4 >&2; exit 3"]))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, SecretError::CommandFailed { .. }));
+        assert!(!format!("{error} {error:?}").contains("sk-4"));
+        let absent = reader(None).read(&command(&["/nonexistent/pass"])).await.unwrap_err();
+        assert!(matches!(absent, SecretError::CommandNotStarted { .. }));
+        assert!(matches!(
+            reader(None).read(&command(&[])).await.unwrap_err(),
+            SecretError::CommandEmpty
+        ));
+        let flood = reader(None).read(&command(&["cat", "/dev/zero"])).await.unwrap_err();
+        assert!(matches!(
+            flood,
+            SecretError::Command {
+                flaw: Flaw::TooLarge,
+                ..
+            }
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_given_up() {
+        let argv = ["sleep".to_owned(), "600".to_owned()];
+        let error = from_command(&argv, Duration::ZERO).await.unwrap_err();
+        assert!(matches!(error, SecretError::CommandTimeout { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_secret_does_not_print() {
+        let secret = read_env(Some("sk-5")).await.unwrap();
+        assert_eq!(format!("{secret:?}"), "Secret(…)");
+        assert_eq!(secret.redact("key sk-5 and sk-5"), "key [redacted] and [redacted]");
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_fits_a_header(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(secret) = Secret::parse(Zeroizing::new(bytes)) {
+                prop_assert!(!secret.expose().is_empty());
+                prop_assert!(hyper::header::HeaderValue::from_bytes(secret.expose()).is_ok());
+            }
+        }
+    }
+}
