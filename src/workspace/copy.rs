@@ -1,1 +1,691 @@
+//! The bounded copy of the user's folder, with its manifest.
+//!
+//! The user may go on working in the folder: what vanishes meanwhile is skipped, and the manifest says what the copy
+//! holds, not what the folder held. Nothing is followed and nothing but regular files, directories and links is copied.
+//! Directories keep mode 0700 until all is written, so that a half-made copy can always be removed, which it is on any
+//! error.
 
+#![expect(clippy::disallowed_methods, reason = "removes a half-made copy")]
+
+pub use crate::workspace::bounds::{CopyError, CopyLimits};
+use crate::workspace::manifest::{Digest, Entry, Hasher, Manifest};
+use crate::workspace::tree::{Directory, HardLinks, Next, Node, Tree, TreeError, Visit, Visitor, errno_of};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, UtimensatFlags, fchmod, fstat, futimens, mkdirat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchown, fchownat, symlinkat};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+
+/// How much is read at once, in bytes.
+const PIECE: usize = 128 << 10;
+
+/// Whom the copy belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyOwner {
+    /// Us.
+    Caller,
+    /// This user of the host; needs the right to give files away.
+    User { uid: u32, gid: u32 },
+}
+
+/// How far a copy is. The totals were counted before; a folder that changes may end elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub files: u64,
+    pub bytes: u64,
+    pub total_files: u64,
+    pub total_bytes: u64,
+}
+
+/// What came of a copy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Copied {
+    pub manifest: Manifest,
+    pub skipped: Skipped,
+}
+
+/// What was not copied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Sockets, FIFOs and devices.
+    pub special: u64,
+    /// Gone, or something else, when it was their turn.
+    pub vanished: u64,
+    /// Files and directories that we may not read.
+    pub unreadable: u64,
+    /// The first few unreadable ones.
+    pub unreadable_paths: Vec<PathBuf>,
+}
+
+/// How many unreadable paths are named.
+const MAX_NAMED: usize = 16;
+
+/// Copies the folder to `destination`, which must not exist; its parent must, and be ours alone. Blocks: not for a
+/// runtime thread. `progress` is called after every entry and piece; breaking cancels.
+pub fn copy(
+    source: &Path,
+    destination: &Path,
+    limits: &CopyLimits,
+    owner: CopyOwner,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Copied, CopyError> {
+    let tree = Tree::open(source)?;
+    let written = |errno| CopyError::Write {
+        path: destination.to_owned(),
+        errno,
+    };
+    nix::unistd::mkdir(destination, Mode::S_IRWXU).map_err(written)?;
+    let half_made = HalfMade(Some(destination));
+    let target = Tree::open(destination)?;
+    let root = target.directory(Path::new("")).map_err(written)?;
+    let root_stat = fstat(&root).map_err(written)?;
+
+    let max_files = limits.files.value;
+    let mut census = Census {
+        avoid: (root_stat.st_dev, root_stat.st_ino),
+        source,
+        files: 0,
+        bytes: 0,
+    };
+    walk(&tree, source, limits, &mut census)?;
+    if census.bytes > limits.bytes.value.bytes() {
+        return Err(limits.too_many_bytes(source, census.bytes));
+    }
+
+    let source_stat = fstat(tree.directory(Path::new("")).map_err(|errno| TreeError::Unreadable {
+        path: source.to_owned(),
+        errno,
+    })?);
+    let source_stat = source_stat.map_err(|errno| TreeError::Unreadable {
+        path: source.to_owned(),
+        errno,
+    })?;
+    let mut copier = Copier {
+        source,
+        target: &target,
+        limits,
+        owner,
+        progress,
+        done: Progress {
+            total_files: census.files.min(max_files),
+            total_bytes: census.bytes,
+            ..Progress::default()
+        },
+        cloning: Cloning::Untried,
+        parent: (PathBuf::new(), root),
+        directories: vec![(PathBuf::new(), source_stat)],
+        copied: Copied::default(),
+        piece: vec![0; PIECE],
+    };
+    walk(&tree, source, limits, &mut copier)?;
+    copier.finish_directories()?;
+    let copied = copier.copied;
+    half_made.keep();
+    Ok(copied)
+}
+
+fn walk<V: Visitor<Error = CopyError>>(
+    tree: &Tree,
+    source: &Path,
+    limits: &CopyLimits,
+    visitor: &mut V,
+) -> Result<(), CopyError> {
+    tree.walk(limits.files.value, visitor).map_err(|error| match error {
+        CopyError::Source(TreeError::TooManyEntries { limit, .. }) => CopyError::TooManyFiles {
+            source_path: source.to_owned(),
+            limit,
+            origin: limits.files.origin.to_string(),
+        },
+        other => other,
+    })
+}
+
+/// Removes what was made so far unless it is kept.
+struct HalfMade<'p>(Option<&'p Path>);
+
+impl HalfMade<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for HalfMade<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0
+            && let Err(error) = std::fs::remove_dir_all(path)
+        {
+            tracing::warn!(path = %path.display(), %error, "a half-made copy could not be removed");
+        }
+    }
+}
+
+/// Counts first: an error can then say how much there is, and a progress bar how much is left.
+struct Census<'s> {
+    /// The destination's device and inode.
+    avoid: (u64, u64),
+    source: &'s Path,
+    files: u64,
+    bytes: u64,
+}
+
+impl Visitor for Census<'_> {
+    type Error = CopyError;
+
+    fn visit(&mut self, visit: Visit<'_>) -> Result<Next, CopyError> {
+        if (visit.stat.st_dev, visit.stat.st_ino) == self.avoid {
+            return Err(CopyError::Nested {
+                source_path: self.source.to_owned(),
+            });
+        }
+        self.files += 1;
+        if let Node::File { size, .. } = visit.node {
+            self.bytes = self.bytes.saturating_add(size);
+        }
+        Ok(Next::Enter)
+    }
+
+    fn blocked(&mut self, _: &Path, _: Errno) -> Result<(), CopyError> {
+        Ok(())
+    }
+}
+
+/// Whether the file system shares blocks between files (FICLONE).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cloning {
+    Untried,
+    Impossible,
+}
+
+struct Copier<'c> {
+    source: &'c Path,
+    target: &'c Tree,
+    limits: &'c CopyLimits,
+    owner: CopyOwner,
+    progress: &'c mut dyn FnMut(Progress) -> ControlFlow<()>,
+    done: Progress,
+    cloning: Cloning,
+    /// The directory of the copy that was last written to.
+    parent: (PathBuf, Directory),
+    /// What each directory of the copy gets at the end, parents first.
+    directories: Vec<(PathBuf, FileStat)>,
+    copied: Copied,
+    piece: Vec<u8>,
+}
+
+impl Visitor for Copier<'_> {
+    type Error = CopyError;
+
+    fn visit(&mut self, visit: Visit<'_>) -> Result<Next, CopyError> {
+        self.open_parent(&visit.path)?;
+        match visit.node {
+            Node::Directory { mode } => {
+                mkdirat(&self.parent.1, visit.name, Mode::S_IRWXU)
+                    .map_err(|errno| self.write_error(&visit.path, errno))?;
+                self.directories.push((visit.path.clone(), visit.stat));
+                self.copied
+                    .manifest
+                    .entries
+                    .insert(visit.path, Entry::Directory { mode });
+            }
+            Node::File { .. } => self.file(&visit)?,
+            Node::Symlink => self.symlink(&visit)?,
+            Node::Special => self.copied.skipped.special += 1,
+        }
+        self.done.files += 1;
+        self.report()?;
+        Ok(Next::Enter)
+    }
+
+    fn blocked(&mut self, directory: &Path, errno: Errno) -> Result<(), CopyError> {
+        self.skip(directory, errno)
+    }
+
+    fn vanished(&mut self) {
+        self.copied.skipped.vanished += 1;
+    }
+}
+
+impl Copier<'_> {
+    fn open_parent(&mut self, path: &Path) -> Result<(), CopyError> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if self.parent.0 != parent {
+            let opened = self
+                .target
+                .directory(parent)
+                .map_err(|errno| self.write_error(parent, errno))?;
+            self.parent = (parent.to_owned(), opened);
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, visit: &Visit<'_>) -> Result<(), CopyError> {
+        let mut from = match visit.directory.file(visit.name, &visit.path, HardLinks::Allowed) {
+            Ok(file) => file,
+            Err(TreeError::Unreadable { errno, .. }) => return self.skip(&visit.path, errno),
+            // Something else took its name.
+            Err(_) => return self.skip(&visit.path, Errno::ENOENT),
+        };
+        let failed = |errno| self.write_error(&visit.path, errno);
+        // What was opened counts, not what was seen by name before.
+        let stat = fstat(&from).map_err(failed)?;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let to = openat(&self.parent.1, visit.name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
+        let mut to = File::from(to);
+        let (size, sha256) = self.content(&mut from, &mut to, &visit.path)?;
+        let mode = self.finish(&to, &stat, &visit.path)?;
+        let entry = Entry::File { mode, size, sha256 };
+        self.copied.manifest.entries.insert(visit.path.clone(), entry);
+        Ok(())
+    }
+
+    /// Moves the content over and says what arrived.
+    fn content(&mut self, from: &mut File, to: &mut File, path: &Path) -> Result<(u64, Digest), CopyError> {
+        if self.cloning == Cloning::Untried {
+            match clone_blocks(from, to) {
+                Ok(()) => {
+                    // The clone is hashed, not the source: that may have changed since.
+                    to.rewind().map_err(|error| self.write_error(path, errno_of(&error)))?;
+                    return self.pass(to, None, path);
+                }
+                // Not on this file system, or not between these two: the same for all other files.
+                Err(_) => self.cloning = Cloning::Impossible,
+            }
+        }
+        self.pass(from, Some(to), path)
+    }
+
+    /// Reads to the end through the hash, and into `to` where there is one.
+    fn pass(&mut self, from: &mut File, mut to: Option<&mut File>, path: &Path) -> Result<(u64, Digest), CopyError> {
+        let mut hasher = Hasher::default();
+        let mut size = 0;
+        loop {
+            let read = match from.read(&mut self.piece) {
+                Ok(read) => read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    let (path, errno) = (path.to_owned(), errno_of(&error));
+                    return Err(TreeError::Unreadable { path, errno }.into());
+                }
+            };
+            let piece = self.piece.get(..read).unwrap_or_default();
+            if piece.is_empty() {
+                return Ok((size, hasher.finish()));
+            }
+            hasher.update(piece);
+            if let Some(to) = &mut to {
+                to.write_all(piece)
+                    .map_err(|error| self.write_error(path, errno_of(&error)))?;
+            }
+            size += read as u64;
+            self.done.bytes += read as u64;
+            // Counted again while it arrives: the folder may have grown since the census.
+            if self.done.bytes > self.limits.bytes.value.bytes() {
+                return Err(self.limits.too_many_bytes(self.source, self.done.bytes));
+            }
+            self.report()?;
+        }
+    }
+
+    fn symlink(&mut self, visit: &Visit<'_>) -> Result<(), CopyError> {
+        let target = match visit.directory.link_target(visit.name) {
+            Ok(target) => target,
+            Err(errno) => return self.skip(&visit.path, errno),
+        };
+        let failed = |errno| self.write_error(&visit.path, errno);
+        symlinkat(&target, &self.parent.1, visit.name).map_err(failed)?;
+        self.own_link(visit.name).map_err(failed)?;
+        let (accessed, modified) = times(&visit.stat);
+        utimensat(
+            &self.parent.1,
+            visit.name,
+            &accessed,
+            &modified,
+            UtimensatFlags::NoFollowSymlink,
+        )
+        .map_err(failed)?;
+        self.copied
+            .manifest
+            .entries
+            .insert(visit.path.clone(), Entry::Symlink { target });
+        Ok(())
+    }
+
+    fn own_link(&self, name: &OsStr) -> Result<(), Errno> {
+        match self.owner {
+            CopyOwner::Caller => Ok(()),
+            CopyOwner::User { uid, gid } => {
+                let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+                fchownat(&self.parent.1, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
+            }
+        }
+    }
+
+    /// Gives a written file or directory its owner, mode and times; says which mode.
+    fn finish(&self, made: impl AsFd, stat: &FileStat, path: &Path) -> Result<u32, CopyError> {
+        let failed = |errno| self.write_error(path, errno);
+        if let CopyOwner::User { uid, gid } = self.owner {
+            fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(failed)?;
+        }
+        // Without setuid, setgid and sticky, which have no meaning for a copy that another user owns.
+        let mode = stat.st_mode & 0o777;
+        fchmod(&made, Mode::from_bits_truncate(mode)).map_err(failed)?;
+        // Builds compare times; git's index does too.
+        let (accessed, modified) = times(stat);
+        futimens(&made, &accessed, &modified).map_err(failed)?;
+        Ok(mode)
+    }
+
+    fn finish_directories(&mut self) -> Result<(), CopyError> {
+        // Children first: writing into a directory changes its time, and its final mode may forbid entering it.
+        for (path, stat) in std::mem::take(&mut self.directories).into_iter().rev() {
+            let made = self
+                .target
+                .directory(&path)
+                .map_err(|errno| self.write_error(&path, errno))?;
+            self.finish(&made, &stat, &path)?;
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, path: &Path, errno: Errno) -> Result<(), CopyError> {
+        let skipped = &mut self.copied.skipped;
+        match errno {
+            Errno::EACCES | Errno::EPERM => {
+                skipped.unreadable += 1;
+                if skipped.unreadable_paths.len() < MAX_NAMED {
+                    skipped.unreadable_paths.push(path.to_owned());
+                }
+                Ok(())
+            }
+            // Removed, or replaced by another kind of thing: ELOOP is a link under O_NOFOLLOW, EINVAL no link under
+            // readlink, ENXIO a socket.
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EINVAL | Errno::ENXIO => {
+                skipped.vanished += 1;
+                Ok(())
+            }
+            errno => Err(CopyError::Source(TreeError::Unreadable {
+                path: path.to_owned(),
+                errno,
+            })),
+        }
+    }
+
+    fn report(&mut self) -> Result<(), CopyError> {
+        match (self.progress)(self.done) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(CopyError::Cancelled),
+        }
+    }
+
+    fn write_error(&self, path: &Path, errno: Errno) -> CopyError {
+        CopyError::Write {
+            path: self.target.path().join(path),
+            errno,
+        }
+    }
+}
+
+fn times(stat: &FileStat) -> (TimeSpec, TimeSpec) {
+    (
+        TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
+        TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
+    )
+}
+
+/// Makes `to` share all of `from`'s blocks, copy-on-write (ioctl_ficlonerange(2)).
+#[expect(unsafe_code, reason = "nix has no wrapper for FICLONE")]
+fn clone_blocks(from: &File, to: &File) -> Result<(), Errno> {
+    // SAFETY: FICLONE takes a descriptor number and no pointer; both descriptors are open for the whole call.
+    let result = unsafe { nix::libc::ioctl(to.as_raw_fd(), nix::libc::FICLONE, from.as_raw_fd()) };
+    Errno::result(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::quantity::ByteSize;
+    use crate::config::{Origin, Sourced};
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn limits(mib: u64, files: u64) -> CopyLimits {
+        CopyLimits {
+            bytes: Sourced::new(ByteSize::from_mib(mib), Origin::Default),
+            files: Sourced::new(files, Origin::Default),
+        }
+    }
+
+    fn go_on(_: Progress) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        source: PathBuf,
+    }
+
+    fn bench() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("source");
+        fs::create_dir(&source).unwrap();
+        Bench { dir, source }
+    }
+
+    impl Bench {
+        fn destination(&self) -> PathBuf {
+            self.dir.path().join("copy")
+        }
+
+        fn copy(&self, limits: &CopyLimits) -> Result<Copied, CopyError> {
+            copy(&self.source, &self.destination(), limits, CopyOwner::Caller, &mut go_on)
+        }
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn content_modes_times_and_links_are_kept() {
+        let bench = bench();
+        let at = |name: &str| bench.source.join(name);
+        fs::create_dir(at("read-only")).unwrap();
+        fs::write(at("read-only/script"), "#!/bin/sh\n").unwrap();
+        chmod(&at("read-only/script"), 0o4755);
+        let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 5);
+        fs::File::open(at("read-only/script"))
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+        fs::hard_link(at("read-only/script"), at("second")).unwrap();
+        chmod(&at("read-only"), 0o555);
+        symlink("/etc/passwd", at("link")).unwrap();
+        fs::write(at("large"), vec![b'x'; PIECE * 2 + 1]).unwrap();
+        let copied = bench.copy(&limits(1, 100)).unwrap();
+
+        let copy = bench.destination();
+        let script = fs::metadata(copy.join("read-only/script")).unwrap();
+        assert_eq!((script.mode() & 0o7777, script.nlink()), (0o755, 1));
+        assert_eq!(script.modified().unwrap(), old);
+        assert_eq!(fs::metadata(copy.join("read-only")).unwrap().mode() & 0o7777, 0o555);
+        assert_eq!(fs::read_link(copy.join("link")).unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(fs::read(copy.join("large")).unwrap(), fs::read(at("large")).unwrap());
+        let second = Entry::File {
+            mode: 0o755,
+            size: 10,
+            sha256: Digest::of(b"#!/bin/sh\n"),
+        };
+        assert_eq!(copied.manifest.entries.get(Path::new("second")), Some(&second));
+        assert_eq!(copied.manifest.entries.len(), 5);
+        assert_eq!(copied.skipped, Skipped::default());
+        chmod(&at("read-only"), 0o755);
+        chmod(&copy.join("read-only"), 0o755);
+    }
+
+    #[test]
+    fn what_is_no_file_is_counted_and_names_are_bytes() {
+        let bench = bench();
+        nix::unistd::mkfifo(&bench.source.join("fifo"), Mode::S_IRWXU).unwrap();
+        let name = OsStr::from_bytes(b"\xff\n");
+        fs::write(bench.source.join(name), "x").unwrap();
+        let copied = bench.copy(&limits(1, 100)).unwrap();
+        assert_eq!(copied.skipped.special, 1);
+        assert_eq!(fs::read(bench.destination().join(name)).unwrap(), b"x");
+        assert_eq!(copied.manifest.entries.len(), 1);
+    }
+
+    #[test]
+    fn limits_are_refused_with_the_setting_before_anything_stays() {
+        let bench = bench();
+        fs::write(bench.source.join("a"), vec![0; (1 << 20) + 1]).unwrap();
+        fs::write(bench.source.join("b"), "").unwrap();
+        let name = bench.source.display().to_string();
+        let bytes = bench
+            .copy(&limits(1, 100))
+            .unwrap_err()
+            .to_string()
+            .replace(&name, "SOURCE");
+        insta::assert_snapshot!(bytes, @"SOURCE holds 1048577 bytes (1.0 MiB) in files, more than limits.workspace = 1.0 MiB (default) allows to copy; raise limits.workspace, or work on a smaller folder");
+        let files = bench
+            .copy(&limits(10, 1))
+            .unwrap_err()
+            .to_string()
+            .replace(&name, "SOURCE");
+        insta::assert_snapshot!(files, @"SOURCE holds more than 1 files and directories, which is what workspace.max_files (default) allows to copy; raise workspace.max_files, or work on a smaller folder");
+        assert!(!bench.destination().exists());
+        assert!(bench.copy(&limits(2, 2)).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_grows_meanwhile_meets_the_limit_and_leaves_nothing() {
+        let bench = bench();
+        fs::write(bench.source.join("a"), "1").unwrap();
+        fs::write(bench.source.join("b"), "1").unwrap();
+        let grow = bench.source.join("b");
+        let mut progress = |_: Progress| {
+            fs::write(&grow, vec![0; 1 << 20]).unwrap();
+            ControlFlow::Continue(())
+        };
+        let error = copy(
+            &bench.source,
+            &bench.destination(),
+            &limits(1, 9),
+            CopyOwner::Caller,
+            &mut progress,
+        );
+        assert!(matches!(error.unwrap_err(), CopyError::TooManyBytes { .. }));
+        assert!(!bench.destination().exists());
+    }
+
+    #[test]
+    fn what_vanishes_or_becomes_a_link_meanwhile_is_skipped() {
+        let bench = bench();
+        for name in ["a", "b", "c"] {
+            fs::write(bench.source.join(name), "1").unwrap();
+        }
+        fs::create_dir(bench.source.join("d")).unwrap();
+        let at = |name: &str| bench.source.join(name);
+        let mut raced = false;
+        let mut progress = |_: Progress| {
+            if !std::mem::replace(&mut raced, true) {
+                fs::remove_file(at("b")).unwrap();
+                fs::remove_file(at("c")).unwrap();
+                symlink("/etc/passwd", at("c")).unwrap();
+                fs::remove_dir(at("d")).unwrap();
+                symlink("/etc", at("d")).unwrap();
+            }
+            ControlFlow::Continue(())
+        };
+        let copied = copy(
+            &bench.source,
+            &bench.destination(),
+            &limits(1, 9),
+            CopyOwner::Caller,
+            &mut progress,
+        )
+        .unwrap();
+        assert!(copied.manifest.entries.contains_key(Path::new("a")));
+        // Links were copied as links, and what they point at was not.
+        for name in ["c", "d"] {
+            assert!(
+                fs::symlink_metadata(bench.destination().join(name))
+                    .unwrap()
+                    .is_symlink(),
+                "{name}"
+            );
+        }
+        assert!(!bench.destination().join("b").exists());
+        assert_eq!(copied.skipped.vanished, 1);
+    }
+
+    #[test]
+    fn a_cancelled_copy_leaves_nothing() {
+        let bench = bench();
+        fs::write(bench.source.join("a"), "1").unwrap();
+        let error = copy(
+            &bench.source,
+            &bench.destination(),
+            &limits(1, 9),
+            CopyOwner::Caller,
+            &mut |_| ControlFlow::Break(()),
+        );
+        assert!(matches!(error.unwrap_err(), CopyError::Cancelled));
+        assert!(!bench.destination().exists());
+    }
+
+    #[test]
+    fn a_copy_into_itself_or_over_something_is_refused() {
+        let bench = bench();
+        let inside = bench.source.join("copy");
+        let error = copy(&bench.source, &inside, &limits(1, 9), CopyOwner::Caller, &mut go_on).unwrap_err();
+        assert!(matches!(error, CopyError::Nested { .. }));
+        assert!(!inside.exists());
+        fs::create_dir(bench.destination()).unwrap();
+        fs::write(bench.destination().join("precious"), "").unwrap();
+        assert!(matches!(
+            bench.copy(&limits(1, 9)).unwrap_err(),
+            CopyError::Write {
+                errno: Errno::EEXIST,
+                ..
+            }
+        ));
+        assert!(bench.destination().join("precious").exists());
+    }
+
+    #[test]
+    fn progress_ends_at_its_totals() {
+        let bench = bench();
+        fs::create_dir(bench.source.join("d")).unwrap();
+        fs::write(bench.source.join("d/a"), "12345").unwrap();
+        let mut last = Progress::default();
+        let mut progress = |now: Progress| {
+            assert!(now.files >= last.files && now.bytes >= last.bytes);
+            last = now;
+            ControlFlow::Continue(())
+        };
+        copy(
+            &bench.source,
+            &bench.destination(),
+            &limits(1, 9),
+            CopyOwner::Caller,
+            &mut progress,
+        )
+        .unwrap();
+        assert_eq!(
+            last,
+            Progress {
+                files: 2,
+                bytes: 5,
+                total_files: 2,
+                total_bytes: 5
+            }
+        );
+    }
+}

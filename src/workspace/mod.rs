@@ -6,10 +6,16 @@
 //!
 //! - [`root`]: which folder may be a workspace.
 //! - [`tree`]: reading a tree that the container could write.
+//! - [`manifest`]: what a copy held when it was made.
+//! - [`bounds`]: what a copy may take.
 //! - [`copy`]: the bounded copy, with its manifest.
-//! - [`diff`]: manifest against tree → changes, and a patch to show.
+//! - [`diff`]: manifest against tree → changes.
+//! - [`patch`]: changes → a patch in git's form (pure).
 
+pub mod bounds;
 pub mod copy;
 pub mod diff;
+pub mod manifest;
+pub mod patch;
 pub mod root;
 pub mod tree;

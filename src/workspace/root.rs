@@ -1,1 +1,271 @@
+//! Which folder may be a workspace.
+//!
+//! A copy of a folder goes into a container that a model controls, so a folder with a person's whole life in it is never
+//! one, whatever was configured: not `/`, not the home directory, nothing that contains it.
 
+use crate::config::Sourced;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+/// A folder that may be a workspace: canonical, a directory when it was looked at, and below a root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkspaceFolder(PathBuf);
+
+impl WorkspaceFolder {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn into_path(self) -> PathBuf {
+        self.0
+    }
+}
+
+/// Why a folder can't be the workspace. The remedies address the operator; a calling model can only choose `cwd`.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    #[error(
+        "no folder to work on: codex-mcp was started in {}, which is not one; pass the project's folder as `cwd`, or \
+         start codex-mcp with --workspace DIR, or set workspace.roots", started_in.display()
+    )]
+    Unspecified { started_in: PathBuf },
+    #[error("can't use {} as the workspace: {error}", path.display())]
+    Unusable {
+        path: PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
+    #[error("can't use {} as the workspace: it is not a directory", path.display())]
+    NotADirectory { path: PathBuf },
+    #[error(
+        "{} is never a workspace: it is, or contains, the whole home directory; name the project's own folder",
+        path.display()
+    )]
+    TooWide { path: PathBuf },
+    #[error(
+        "{} is hidden below the home directory, where credentials and settings live; if it really is a project, the \
+         operator can add it to workspace.roots", path.display()
+    )]
+    Hidden { path: PathBuf },
+    #[error(
+        "{} is outside the folders that sessions may work on ({}; workspace.roots, {origin}); name a folder below them, \
+         or let the operator add this one to workspace.roots", path.display(), list(roots)
+    )]
+    OutsideRoots {
+        path: PathBuf,
+        roots: Vec<PathBuf>,
+        origin: String,
+    },
+}
+
+fn list(roots: &[PathBuf]) -> String {
+    let names: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
+    if names.is_empty() {
+        "none exists".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Decides on the folder that was asked for, or the one that the program was started in. `asked` may be relative to
+/// `started_in`. Looks at the file system to make paths canonical; all else is [`permit`].
+pub fn choose(
+    asked: Option<&Path>,
+    started_in: &Path,
+    home: Option<&Path>,
+    roots: &Sourced<Vec<PathBuf>>,
+) -> Result<WorkspaceFolder, RootError> {
+    let started_in = canonical(started_in)?;
+    let wanted = match asked {
+        Some(asked) => canonical(&started_in.join(asked))?,
+        None => started_in.clone(),
+    };
+    // A root that is not there permits nothing; it must not keep the others from working.
+    let existing = |path: &PathBuf| canonical(path).ok();
+    let roots = Sourced::new(
+        Roots {
+            configured: !roots.value.is_empty(),
+            existing: roots.value.iter().filter_map(existing).collect(),
+        },
+        roots.origin.clone(),
+    );
+    let home = home.and_then(|home| canonical(home).ok());
+    permit(asked.is_some(), wanted, &started_in, home.as_deref(), &roots)
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, RootError> {
+    let unusable = |error| RootError::Unusable {
+        path: path.to_owned(),
+        error,
+    };
+    let canonical = path.canonicalize().map_err(unusable)?;
+    if !canonical.metadata().map_err(unusable)?.is_dir() {
+        return Err(RootError::NotADirectory { path: canonical });
+    }
+    Ok(canonical)
+}
+
+#[derive(Debug)]
+struct Roots {
+    configured: bool,
+    existing: Vec<PathBuf>,
+}
+
+/// The rules, over canonical paths.
+fn permit(
+    asked: bool,
+    wanted: PathBuf,
+    started_in: &Path,
+    home: Option<&Path>,
+    roots: &Sourced<Roots>,
+) -> Result<WorkspaceFolder, RootError> {
+    if is_too_wide(&wanted, home) {
+        return Err(if asked {
+            RootError::TooWide { path: wanted }
+        } else {
+            RootError::Unspecified { started_in: wanted }
+        });
+    }
+    let outside =
+        |path: PathBuf, roots: Vec<PathBuf>, origin: String| Err(RootError::OutsideRoots { path, roots, origin });
+    if roots.value.configured {
+        if roots.value.existing.iter().any(|root| wanted.starts_with(root)) {
+            return Ok(WorkspaceFolder(wanted));
+        }
+        return outside(wanted, roots.value.existing.clone(), roots.origin.to_string());
+    }
+    if !is_too_wide(started_in, home) {
+        if wanted.starts_with(started_in) {
+            return Ok(WorkspaceFolder(wanted));
+        }
+        return outside(
+            wanted,
+            vec![started_in.to_owned()],
+            "unset: the folder codex-mcp was started in".to_owned(),
+        );
+    }
+    // Desktop clients start their servers in `/` or in the home directory, which says nothing about the project: any
+    // visible folder of the user's own may then be named.
+    let Some(home) = home else {
+        return outside(wanted, Vec::new(), "unset, and there is no home directory".to_owned());
+    };
+    match wanted
+        .strip_prefix(home)
+        .ok()
+        .and_then(|below| below.components().next())
+    {
+        Some(Component::Normal(first)) if is_hidden(first) => Err(RootError::Hidden { path: wanted }),
+        Some(_) => Ok(WorkspaceFolder(wanted)),
+        None => outside(wanted, vec![home.to_owned()], "unset: the home directory".to_owned()),
+    }
+}
+
+/// True for `/`, the home directory, and everything that contains it.
+fn is_too_wide(path: &Path, home: Option<&Path>) -> bool {
+    path.parent().is_none() || home.is_some_and(|home| home.starts_with(path))
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_bytes().first() == Some(&b'.')
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files")]
+mod tests {
+    use super::*;
+    use crate::config::Origin;
+
+    fn decide(asked: Option<&str>, started_in: &str, roots: &[&str]) -> Result<String, String> {
+        let roots = Sourced::new(
+            Roots {
+                configured: !roots.is_empty(),
+                existing: roots.iter().map(PathBuf::from).collect(),
+            },
+            Origin::Flag { name: "--root" },
+        );
+        let wanted = PathBuf::from(asked.unwrap_or(started_in));
+        let home = Some(Path::new("/home/me"));
+        match permit(asked.is_some(), wanted, Path::new(started_in), home, &roots) {
+            Ok(folder) => Ok(folder.path().display().to_string()),
+            Err(error) => Err(format!("{error:?}").split([' ', '{']).next().unwrap().to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_default_root_is_the_folder_started_in() {
+        let start = "/home/me/p";
+        assert_eq!(decide(None, start, &[]).unwrap(), start);
+        assert_eq!(decide(Some("/home/me/p/sub"), start, &[]).unwrap(), "/home/me/p/sub");
+        for outside in ["/home/me/q", "/home/me/p2", "/etc"] {
+            assert_eq!(
+                decide(Some(outside), start, &[]).unwrap_err(),
+                "OutsideRoots",
+                "{outside}"
+            );
+        }
+    }
+
+    #[test]
+    fn too_wide_a_folder_is_refused_whatever_the_roots() {
+        for wide in ["/", "/home", "/home/me"] {
+            assert_eq!(decide(Some(wide), "/home/me/p", &[]).unwrap_err(), "TooWide");
+            assert_eq!(decide(Some(wide), "/srv", &["/"]).unwrap_err(), "TooWide");
+            assert_eq!(decide(None, wide, &[]).unwrap_err(), "Unspecified");
+        }
+    }
+
+    #[test]
+    fn started_in_the_home_directory_any_visible_folder_of_it_may_be_named() {
+        for start in ["/", "/home/me"] {
+            assert_eq!(decide(Some("/home/me/p/.git"), start, &[]).unwrap(), "/home/me/p/.git");
+            assert_eq!(decide(Some("/home/me/.ssh"), start, &[]).unwrap_err(), "Hidden");
+            assert_eq!(decide(Some("/home/me/.config/x"), start, &[]).unwrap_err(), "Hidden");
+            assert_eq!(decide(Some("/etc"), start, &[]).unwrap_err(), "OutsideRoots");
+            assert_eq!(decide(Some("/home/other"), start, &[]).unwrap_err(), "OutsideRoots");
+        }
+    }
+
+    #[test]
+    fn configured_roots_replace_the_default() {
+        assert_eq!(decide(Some("/srv/a/b"), "/", &["/srv/a"]).unwrap(), "/srv/a/b");
+        assert_eq!(decide(Some("/srv/ab"), "/", &["/srv/a"]).unwrap_err(), "OutsideRoots");
+        assert_eq!(
+            decide(Some("/home/me/p"), "/home/me/p", &["/srv/a"]).unwrap_err(),
+            "OutsideRoots"
+        );
+        assert_eq!(
+            decide(Some("/home/me/.dotfiles"), "/", &["/home/me/.dotfiles"]).unwrap(),
+            "/home/me/.dotfiles"
+        );
+    }
+
+    #[test]
+    fn links_are_followed_before_the_rules_apply() {
+        let outer = tempfile::tempdir().unwrap();
+        let project = outer.path().join("project");
+        std::fs::create_dir(&project).unwrap();
+        std::fs::write(project.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", project.join("escape")).unwrap();
+        let roots = Sourced::new(Vec::new(), Origin::Default);
+        let ask = |asked: &str| choose(Some(Path::new(asked)), &project, None, &roots);
+        assert!(ask(".").is_ok());
+        assert!(matches!(ask("escape").unwrap_err(), RootError::OutsideRoots { .. }));
+        assert!(matches!(ask("..").unwrap_err(), RootError::OutsideRoots { .. }));
+        assert!(matches!(ask("file").unwrap_err(), RootError::NotADirectory { .. }));
+        assert!(matches!(ask("gone").unwrap_err(), RootError::Unusable { .. }));
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let error = RootError::Unspecified { started_in: "/".into() };
+        insta::assert_snapshot!(error, @"no folder to work on: codex-mcp was started in /, which is not one; pass the project's folder as `cwd`, or start codex-mcp with --workspace DIR, or set workspace.roots");
+        let roots = vec!["/a".into(), "/b".into()];
+        let error = RootError::OutsideRoots {
+            path: "/x".into(),
+            roots,
+            origin: "flag --root".into(),
+        };
+        insta::assert_snapshot!(error, @"/x is outside the folders that sessions may work on (/a, /b; workspace.roots, flag --root); name a folder below them, or let the operator add this one to workspace.roots");
+    }
+}
