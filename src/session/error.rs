@@ -1,8 +1,177 @@
 //! Why a session could not start, or ended.
+//!
+//! Each text is shown to a person or a calling model as it is: it says what happened and what mends it. The kinds
+//! below are what the exit code and the tool result are made from, so nobody has to read the text.
 
-/// Every variant says what happened and what mends it: the text is shown to a person or a calling model as it is.
+use crate::auth::broker::BrokerError;
+use crate::codex::error::ClientError;
+use crate::codex::event::ThreadId;
+use crate::codex::settings::TemplateError;
+use crate::engine::client::EngineError;
+use crate::host::probe::ProbeError;
+use crate::plan::PlanError;
+use crate::plan::proof::Refusal;
+use crate::supervise::spawner::SpawnError;
+use crate::wire::link::LinkError;
+use crate::workspace::copy::CopyError;
+use crate::workspace::root::RootError;
+use crate::workspace::tree::TreeError;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    #[error("this server is shutting down")]
+    #[error("this server is shutting down and starts nothing more")]
     ShuttingDown,
+    #[error(transparent)]
+    Probe(Arc<ProbeError>),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Root(#[from] RootError),
+    #[error(transparent)]
+    Copy(CopyError),
+    #[error("{} changed while it was copied (its .git came or went): try again", path.display())]
+    FolderChanged { path: PathBuf },
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("{what} {}: {source}", path.display())]
+    Files {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The engine's client ended before the guest spoke.
+    #[error("{engine} did not start the container{}", last_words(.stderr))]
+    NotStarted { engine: String, stderr: String },
+    #[error(
+        "the container did not report ready within {} s; {engine} may be overloaded: try again, or look at \
+         `{engine} ps -a`",
+        .limit.as_secs()
+    )]
+    ReadyTimeout { engine: String, limit: Duration },
+    #[error(transparent)]
+    Link(LinkError),
+    #[error(transparent)]
+    Unproven(#[from] Refusal),
+    /// The image has the right labels and not the program.
+    #[error(
+        "the image {image} has no working Codex: {reason}.\n\
+         Look at it with `codex-mcp image verify {image}`, or build it anew with `codex-mcp image build --rebuild`."
+    )]
+    CodexMissing { image: String, reason: String },
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error(transparent)]
+    Codex(#[from] ClientError),
+    /// The session is over; says why, as far as it is known.
+    #[error("the session has ended: {0}")]
+    Ended(EndReason),
+    /// Cancelled while it waited for the turn before it.
+    #[error("the turn was cancelled before it began")]
+    TurnCancelled,
+    /// The container's Codex claims a thread that another container of this server has.
+    #[error(
+        "the container's Codex named a thread that is live already, {0}; the image may have been tampered with: `codex-mcp image verify`"
+    )]
+    ThreadTaken(ThreadId),
+}
+
+/// The kinds that a caller tells apart; each has an exit code (`cli::exit`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionErrorKind {
+    /// What was asked for can't be: the folder, its size.
+    Input,
+    /// No engine, or none that works.
+    Engine,
+    /// The image is missing or unfit.
+    Image,
+    /// Refused because it can't be enforced, or was not what was planned.
+    Refused,
+    /// The provider or its key.
+    Provider,
+    /// The container or the app-server ended before its session did.
+    Lost,
+    Internal,
+}
+
+impl SessionError {
+    pub fn kind(&self) -> SessionErrorKind {
+        use SessionErrorKind as Kind;
+        match self {
+            Self::Root(_) | Self::Copy(_) | Self::FolderChanged { .. } => Kind::Input,
+            Self::Probe(_) | Self::Spawn(_) | Self::NotStarted { .. } | Self::ReadyTimeout { .. } => Kind::Engine,
+            Self::Engine(EngineError::ImageMissing { .. }) | Self::CodexMissing { .. } => Kind::Image,
+            Self::Engine(_) => Kind::Engine,
+            Self::Plan(PlanError::NotOurImage { .. } | PlanError::ContractMismatch { .. }) => Kind::Image,
+            Self::Plan(PlanError::UnmountablePath { .. }) => Kind::Input,
+            Self::Plan(PlanError::Unenforceable { .. } | PlanError::RootlessDocker) | Self::Unproven(_) => {
+                Kind::Refused
+            }
+            Self::Broker(_) => Kind::Provider,
+            Self::Codex(ClientError::UnsupportedVersion { .. }) => Kind::Image,
+            // The template and what a call may override are ours, and were checked.
+            Self::Codex(ClientError::ConfigRefused { .. }) => Kind::Internal,
+            Self::Codex(ClientError::NotAsAsked { .. })
+            | Self::Link(LinkError::Contract { .. } | LinkError::Refused(_))
+            | Self::ThreadTaken(_) => Kind::Refused,
+            Self::Codex(_) | Self::Ended(_) | Self::Link(_) | Self::ShuttingDown | Self::TurnCancelled => Kind::Lost,
+            Self::Files { .. } | Self::Template(_) | Self::Tree(_) => Kind::Internal,
+        }
+    }
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndReason {
+    #[error("it was stopped")]
+    Stopped,
+    #[error("nobody holds it any more")]
+    Abandoned,
+    /// Its container or the app-server in it ended by itself.
+    #[error("{why}{}", kept(.salvaged.as_deref()))]
+    Lost {
+        why: String,
+        /// Where the changes in its workspace were kept as a patch.
+        salvaged: Option<PathBuf>,
+    },
+}
+
+impl EndReason {
+    pub fn lost(why: String) -> Self {
+        Self::Lost { why, salvaged: None }
+    }
+}
+
+fn kept(patch: Option<&Path>) -> String {
+    patch.map_or(String::new(), |path| {
+        format!(". What it had changed is kept as a patch: {}", path.display())
+    })
+}
+
+impl From<CopyError> for SessionError {
+    fn from(error: CopyError) -> Self {
+        match error {
+            // Only a launch that is given up cancels its copy.
+            CopyError::Cancelled => Self::ShuttingDown,
+            other => Self::Copy(other),
+        }
+    }
+}
+
+fn last_words(stderr: &str) -> String {
+    let text = stderr.trim();
+    if text.is_empty() {
+        ", and did not say why".to_owned()
+    } else {
+        format!(". It said:\n{text}")
+    }
 }

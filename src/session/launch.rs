@@ -1,1 +1,235 @@
+//! Plan → container → `Ready` proven → Codex initialised → thread started.
+//!
+//! [`decide`] is what `codex-mcp plan` prints and makes nothing; [`launch`] does it. A launch that fails or is given up
+//! leaves no container, directory or half-copied workspace behind.
 
+use crate::auth::broker::SessionBroker;
+use crate::codex::approver::DeclineAll;
+use crate::codex::client::{Client, Events, StartedThread};
+use crate::codex::settings::{self, SessionConfig};
+use crate::plan::identity::SessionId;
+use crate::plan::launch::LaunchPlan;
+use crate::plan::proof::Proof;
+use crate::plan::request::{Request, WorkspaceRequest};
+use crate::session::container::Container;
+use crate::session::directory::SessionDirectory;
+use crate::session::error::SessionError;
+use crate::session::ground::Ground;
+use crate::session::registry::StartSession;
+use crate::wire::link::{Ending, LinkError};
+use crate::workspace::copy::{self, CopyLimits, CopyOwner, Skipped};
+use crate::workspace::manifest::{GitEntry, Manifest};
+use crate::workspace::root;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// A plan, and the folder that it is for.
+#[derive(Debug, Clone)]
+pub struct Decided {
+    pub plan: LaunchPlan,
+    /// Canonical, on the host.
+    pub folder: PathBuf,
+    pub session_dir: PathBuf,
+}
+
+/// Everything that lives as long as the session's container.
+pub struct Launched {
+    pub plan: LaunchPlan,
+    pub proof: Proof,
+    pub folder: PathBuf,
+    pub manifest: Arc<Manifest>,
+    pub container: Container,
+    pub thread: StartedThread,
+    pub client: Client,
+    pub events: Events,
+    pub codex: Ending,
+}
+
+/// Decides what a launch would be. Touches nothing but to look.
+pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -> Result<Decided, SessionError> {
+    let config = &ground.config;
+    let surroundings = &ground.surroundings;
+    // One configured root is where a call without a folder works; with several it has to say which.
+    let default = match config.workspace.roots.value.as_slice() {
+        [root] => Some(root.as_path()),
+        _ => None,
+    };
+    let folder = root::choose(
+        start.workspace.as_deref().or(default),
+        &surroundings.started_in,
+        surroundings.home.as_deref(),
+        &config.workspace.roots,
+    )?
+    .into_path();
+    let image = ground.image().await?;
+    let session_dir = config.state_dir.value.join("sessions").join(session.as_str());
+    let request = Request {
+        session,
+        workspace: WorkspaceRequest {
+            // A link or a file there points elsewhere, and is copied as it is.
+            has_git_dir: folder.join(".git").symlink_metadata().is_ok_and(|entry| entry.is_dir()),
+            host_path: folder.clone(),
+        },
+        access: start.access,
+        model: start.model.clone(),
+        session_dir: session_dir.clone(),
+        guest_binary: ground.guest_binary.clone(),
+    };
+    let plan = crate::plan::plan(config, &request, &ground.facts, &image).inspect_err(|_| ground.forget_image())?;
+    Ok(Decided {
+        plan,
+        folder,
+        session_dir,
+    })
+}
+
+/// Carries a decision out. `give_up` ends it at once, and `hurry` skips the graces of that end. The future
+/// itself must be driven to its end: dropped half-way it would leave a container to the next sweep.
+pub async fn launch(
+    ground: Arc<Ground>,
+    start: &StartSession,
+    decided: Decided,
+    give_up: &CancellationToken,
+    hurry: impl Future<Output = ()> + Send,
+) -> Result<Launched, SessionError> {
+    let Decided { plan, folder, .. } = decided;
+    let broker = ground.broker.for_session(&ground.config.codex.provider.value).await?;
+    let (directory, manifest) = make_directory(&ground, start, &plan, &folder, give_up.clone()).await?;
+    let mut container = Container::start(Arc::clone(&ground), plan.clone(), directory).await?;
+    let came_up = tokio::select! {
+        biased;
+        () = give_up.cancelled() => Err(SessionError::ShuttingDown),
+        came_up = come_up(&mut container, &broker, start) => came_up,
+    };
+    match came_up {
+        Ok(up) => Ok(Launched {
+            plan,
+            proof: up.proof,
+            folder,
+            manifest,
+            container,
+            thread: up.thread,
+            client: up.client,
+            events: up.events,
+            codex: up.codex,
+        }),
+        Err(error) => {
+            ground.forget_image();
+            container.stop(hurry).await;
+            container.remove_files().await;
+            Err(error)
+        }
+    }
+}
+
+async fn make_directory(
+    ground: &Arc<Ground>,
+    start: &StartSession,
+    plan: &LaunchPlan,
+    folder: &Path,
+    give_up: CancellationToken,
+) -> Result<(SessionDirectory, Arc<Manifest>), SessionError> {
+    let model = start
+        .model
+        .as_ref()
+        .or(ground.config.codex.model.as_ref())
+        .map(|model| model.value.clone());
+    let config = settings::render(&SessionConfig {
+        model_port: plan.guest.model_port,
+        model: model.as_ref(),
+        effort: ground.config.codex.effort.as_ref().map(|effort| effort.value),
+    })?;
+    let (ground, plan, folder) = (Arc::clone(ground), plan.clone(), folder.to_owned());
+    let making = tokio::task::spawn_blocking(move || {
+        let state_dir = &ground.config.state_dir.value;
+        let failed = |source| SessionError::Files {
+            what: "can't make the session's directory below",
+            path: state_dir.clone(),
+            source,
+        };
+        let directory = SessionDirectory::create(state_dir, &plan.session, &plan.owner).map_err(failed)?;
+        let limits = CopyLimits {
+            bytes: ground.config.limits.workspace.clone(),
+            files: ground.config.workspace.max_files.clone(),
+        };
+        let owner = CopyOwner::User {
+            uid: plan.user.host_uid,
+            gid: plan.user.host_gid,
+        };
+        let mut progress = |_| match give_up.is_cancelled() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let filled = directory.seal(&config, &plan.user).map_err(failed).and_then(|()| {
+            Ok(copy::copy(
+                &folder,
+                &directory.files.workspace,
+                &limits,
+                owner,
+                &mut progress,
+            )?)
+        });
+        match filled {
+            Ok(copied) => {
+                if copied.skipped != Skipped::default() {
+                    tracing::info!(skipped = ?copied.skipped, "parts of the folder were not copied");
+                }
+                // The plan mounts what the folder had when it was looked at.
+                let planned_git = plan
+                    .mounts
+                    .iter()
+                    .any(|mount| mount.source == directory.files.workspace.join(".git"));
+                if planned_git != (copied.manifest.git() == GitEntry::Directory) {
+                    directory.remove_or_warn();
+                    return Err(SessionError::FolderChanged { path: folder });
+                }
+                Ok((directory, Arc::new(copied.manifest)))
+            }
+            Err(error) => {
+                directory.remove_or_warn();
+                Err(error)
+            }
+        }
+    });
+    making
+        .await
+        .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
+}
+
+/// What came up inside.
+struct Up {
+    proof: Proof,
+    thread: StartedThread,
+    client: Client,
+    events: Events,
+    codex: Ending,
+}
+
+/// Everything between the start of the client and the first turn.
+async fn come_up(container: &mut Container, broker: &SessionBroker, start: &StartSession) -> Result<Up, SessionError> {
+    let (link, proof) = container.prove(broker).await?;
+    let plan = container.plan();
+    let spawned = link.spawn(&plan.codex).await.map_err(|error| match error {
+        LinkError::Spawn(reason) => SessionError::CodexMissing {
+            image: plan.image.reference.clone(),
+            reason: reason.one_line(300),
+        },
+        other => SessionError::Link(other),
+    })?;
+    let (client, events) = Client::connect(spawned.stream, Arc::new(DeclineAll));
+    client.initialize().await?;
+    let model = start.model.as_ref().map(|model| &model.value);
+    let thread = client
+        .start_thread(&plan.workspace_inside, &start.thread, model)
+        .await?;
+    container.record_thread(&thread.thread)?;
+    Ok(Up {
+        proof,
+        thread,
+        client,
+        events,
+        codex: spawned.end,
+    })
+}

@@ -1,19 +1,33 @@
-//! One actor a session: launches the container, runs turns one at a time, ends. The only room that calls every effect.
+//! One actor a session: launches the container, runs turns one at a time, ends. The only room that calls every effect
+//! of a session.
 //!
-//! `mcp` and `cli` see [`Sessions`] and [`SessionHandle`]; everything below is data to them.
+//! `mcp` and `cli` see [`registry::Sessions`] and [`handle::SessionHandle`]; everything below is data to them. Nothing
+//! here parses what Codex says or decides what a container may do: it carries out plans.
 //!
+//! - [`registry`]: all sessions of this process; start, find, shut down.
+//! - [`handle`]: what a caller holds of one session.
+//! - [`surroundings`]: what the process was started with.
+//! - [`ground`]: what every launch stands on: facts, engine, staged guest, broker; found out once.
+//! - [`container`]: one container: started, proven, watched, ended.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`actor`]: the loop of one session.
+//! - [`workspace_copy`]: the copy of the folder, shared by actor and handle.
 //! - [`directory`]: the session's files on the host.
+//! - [`removal`]: takes away a tree that the container wrote.
 //! - [`staging`]: the copy of this binary that becomes PID 1.
-//! - [`registry`]: all sessions of this process; start, find, shut down.
 //! - [`sweep`]: removes what dead owners left.
 //! - [`error`]: why a session could not start or ended.
 
 pub mod actor;
+pub mod container;
 pub mod directory;
 pub mod error;
+pub mod ground;
+pub mod handle;
 pub mod launch;
 pub mod registry;
+pub mod removal;
 pub mod staging;
+pub mod surroundings;
 pub mod sweep;
+mod workspace_copy;

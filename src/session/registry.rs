@@ -1,17 +1,27 @@
 //! All sessions of this process: start one, find one by its thread, end them all.
 
-use crate::codex::event::{ThreadId, TurnEnd, TurnEvent};
-use crate::codex::prompt::Prompt;
-use crate::config::Config;
-use crate::config::Sourced;
+use crate::codex::client::ThreadSettings;
+use crate::codex::event::{ThreadId, Usage};
 use crate::config::quantity::ModelId;
-use crate::plan::launch::Unenforced;
+use crate::config::{Config, Sourced};
+use crate::plan::decide::SessionFiles;
+use crate::plan::identity::SessionId;
 use crate::plan::request::WorkspaceAccess;
+use crate::session::actor::{Actor, QUEUE};
 use crate::session::error::SessionError;
-use crate::workspace::diff::Changes;
-use std::path::PathBuf;
-use std::sync::Arc;
-use tokio::sync::mpsc;
+use crate::session::ground::Ground;
+use crate::session::handle::{LaunchReport, SessionHandle, Shared};
+use crate::session::launch::{self, Decided, Launched};
+use crate::session::surroundings::Surroundings;
+use crate::session::sweep;
+use crate::session::workspace_copy::WorkspaceCopy;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OnceCell, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// What a new session is started with. Everything here was parsed and checked for shape by the caller.
 #[derive(Debug, Clone)]
@@ -20,18 +30,7 @@ pub struct StartSession {
     pub workspace: Option<PathBuf>,
     pub access: WorkspaceAccess,
     pub model: Option<Sourced<ModelId>>,
-    pub thread: crate::codex::client::ThreadSettings,
-}
-
-/// What a launch came to, for results and for people.
-#[derive(Debug, Clone)]
-pub struct LaunchReport {
-    pub session: crate::plan::identity::SessionId,
-    pub engine: String,
-    pub image: String,
-    /// Where the workspace came from on the host.
-    pub workspace: PathBuf,
-    pub unenforced: Vec<Unenforced>,
+    pub thread: ThreadSettings,
 }
 
 /// How hurried an end is.
@@ -43,60 +42,246 @@ pub enum Urgency {
 }
 
 #[derive(Clone)]
-pub struct Sessions {
-    _inner: Arc<Config>,
+pub struct Sessions(Arc<Inner>);
+
+struct Inner {
+    config: Arc<Config>,
+    surroundings: Arc<Surroundings>,
+    ground: OnceCell<Arc<Ground>>,
+    swept: OnceCell<()>,
+    live: Mutex<HashMap<ThreadId, SessionHandle>>,
+    /// Launches and actors; closed when nothing more may start.
+    tasks: TaskTracker,
+    stop: watch::Sender<Option<Urgency>>,
+    /// Cancelled with the first word of `stop`: launches under way are given up.
+    closing: CancellationToken,
 }
 
 impl Sessions {
     /// Touches nothing yet: the engine is looked for when the first session starts.
-    pub fn new(config: Arc<Config>) -> Self {
-        Self { _inner: config }
+    pub fn new(config: Arc<Config>, surroundings: Arc<Surroundings>) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            surroundings,
+            ground: OnceCell::new(),
+            swept: OnceCell::new(),
+            live: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: watch::Sender::new(None),
+            closing: CancellationToken::new(),
+        }))
     }
 
-    /// Launches a container, proves it, starts Codex and a thread in it.
-    pub async fn start(&self, _start: StartSession) -> Result<SessionHandle, SessionError> {
-        unimplemented!()
+    /// What [`Self::start`] would launch, without doing it.
+    pub async fn decide(&self, start: &StartSession) -> Result<(Arc<Ground>, Decided), SessionError> {
+        let ground = self.ground().await?;
+        let decided = launch::decide(&ground, start, new_session_id()?).await?;
+        Ok((ground, decided))
     }
 
-    pub fn find(&self, _thread: &ThreadId) -> Option<SessionHandle> {
-        unimplemented!()
+    /// Launches a container, proves it, starts Codex and a thread in it. Dropping the future gives the launch up.
+    pub async fn start(&self, start: StartSession) -> Result<SessionHandle, SessionError> {
+        let give_up = self.0.closing.child_token();
+        let _gives_up_when_dropped = give_up.clone().drop_guard();
+        // Held from before the look, so that a shutdown can't finish between it and the task.
+        let _counted = self.0.tasks.token();
+        if self.0.stop.borrow().is_some() {
+            return Err(SessionError::ShuttingDown);
+        }
+        // A task of its own, so that a launch which is given up half-way still cleans up, and a shutdown waits for that.
+        let this = self.clone();
+        let launching = self.0.tasks.spawn(async move { this.launch(&start, give_up).await });
+        launching
+            .await
+            .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
+    }
+
+    async fn launch(&self, start: &StartSession, give_up: CancellationToken) -> Result<SessionHandle, SessionError> {
+        let deciding = async {
+            tokio::select! {
+                decided = self.decide(start) => decided,
+                () = give_up.cancelled() => Err(SessionError::ShuttingDown),
+            }
+        };
+        let (ground, decided) = deciding.await?;
+        let session_dir = decided.session_dir.clone();
+        let sweeping = async {
+            let sweep = self.0.swept.get_or_init(|| self.sweep(&ground));
+            tokio::select! {
+                _ = sweep => {}
+                () = give_up.cancelled() => {}
+            }
+        };
+        let mut stop = self.0.stop.subscribe();
+        let hurry = async { _ = stop.wait_for(|asked| *asked == Some(Urgency::Immediate)).await };
+        let launching = launch::launch(Arc::clone(&ground), start, decided, &give_up, hurry);
+        let (launched, ()) = tokio::join!(launching, sweeping);
+        let handle = self.adopt(launched?, &session_dir).await?;
+        let stopping = *self.0.stop.borrow();
+        if give_up.is_cancelled() {
+            // Nobody will ever know its thread, or the shutdown looked at the list before it was on it.
+            handle.stop(stopping.unwrap_or(Urgency::Graceful)).await;
+            return Err(SessionError::ShuttingDown);
+        }
+        Ok(handle)
+    }
+
+    async fn sweep(&self, ground: &Arc<Ground>) {
+        let look = |ground: Arc<Ground>| async move {
+            sweep::sweep(&ground.engine, &ground.config.state_dir.value, &ground.facts.owner).await;
+        };
+        look(Arc::clone(ground)).await;
+        if sweep::needs_second_look(&ground.engine) {
+            let (ground, closing) = (Arc::clone(ground), self.0.closing.clone());
+            self.0.tasks.spawn(async move {
+                // Where it ends before that, the next start looks.
+                if tokio::time::timeout(sweep::SECOND_LOOK, closing.cancelled())
+                    .await
+                    .is_err()
+                {
+                    look(ground).await;
+                }
+            });
+        }
+    }
+
+    async fn adopt(&self, launched: Launched, session_dir: &Path) -> Result<SessionHandle, SessionError> {
+        let Launched {
+            plan,
+            proof,
+            folder,
+            manifest,
+            container,
+            thread,
+            client,
+            events,
+            codex,
+        } = launched;
+        let copy = SessionFiles::below(session_dir).workspace;
+        let copy = Arc::new(WorkspaceCopy::new(manifest, folder.clone(), copy));
+        let (order, orders) = mpsc::channel(QUEUE);
+        let (ended, has_ended) = watch::channel(None);
+        let stop = watch::Sender::new(None);
+        let report = LaunchReport {
+            session: plan.session.clone(),
+            engine: format!("{} {}", plan.engine.kind, plan.engine.version),
+            rootless: plan.engine.rootless,
+            image: plan.image.id.clone(),
+            workspace: folder,
+            model: thread.model.one_line(128),
+            limits: proof.limits,
+            unenforced: plan.unenforced,
+            warnings: thread.warnings.iter().map(|warning| warning.one_line(500)).collect(),
+        };
+        let actor = Actor {
+            thread: thread.thread.clone(),
+            container,
+            client,
+            events,
+            codex,
+            turn_limit: self.0.config.limits.turn.value,
+            usage: Usage::default(),
+            orders,
+            stop: stop.subscribe(),
+            ended,
+            copy: Arc::clone(&copy),
+            state_dir: self.0.config.state_dir.value.clone(),
+        };
+        let handle = SessionHandle::new(Shared {
+            thread: thread.thread.clone(),
+            report,
+            orders: order,
+            stop,
+            ended: has_ended,
+            copy,
+        });
+        // The id was chosen inside the container: a hostile one must not take another's place.
+        let taken = match self.lock().entry(thread.thread.clone()) {
+            Entry::Occupied(_) => true,
+            Entry::Vacant(place) => {
+                place.insert(handle.clone());
+                false
+            }
+        };
+        if taken {
+            handle.ask_to_stop(Urgency::Graceful);
+            actor.run().await;
+            return Err(SessionError::ThreadTaken(thread.thread));
+        }
+        let listed = Listed {
+            inner: Arc::clone(&self.0),
+            handle: handle.clone(),
+        };
+        self.0.tasks.spawn(async move {
+            let _listed = listed;
+            actor.run().await;
+        });
+        Ok(handle)
+    }
+
+    pub fn find(&self, thread: &ThreadId) -> Option<SessionHandle> {
+        self.lock().get(thread).cloned()
     }
 
     /// Ends every session and waits for it. May be called again with `Immediate` while the first call waits.
-    pub async fn shut_down(&self, _urgency: Urgency) {
-        unimplemented!()
+    pub async fn shut_down(&self, urgency: Urgency) {
+        self.0.stop.send_modify(|asked| {
+            if *asked != Some(Urgency::Immediate) {
+                *asked = Some(urgency);
+            }
+        });
+        self.0.closing.cancel();
+        // A launch that is under way sees the same word and ends what it made; only live sessions need to be told.
+        let handles: Vec<SessionHandle> = self.lock().values().cloned().collect();
+        let mut ending = tokio::task::JoinSet::new();
+        for handle in handles {
+            ending.spawn(async move { handle.stop(urgency).await });
+        }
+        ending.join_all().await;
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    async fn ground(&self) -> Result<Arc<Ground>, SessionError> {
+        let find = || async {
+            Ground::find(Arc::clone(&self.0.config), Arc::clone(&self.0.surroundings))
+                .await
+                .map(Arc::new)
+        };
+        // A failure is not remembered: the operator may start the engine and try again.
+        self.0.ground.get_or_try_init(find).await.cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ThreadId, SessionHandle>> {
+        // The map is whole at every point where a holder could panic.
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[derive(Clone)]
-pub struct SessionHandle {}
+/// Takes a session off the list when its actor is done, or panicked.
+struct Listed {
+    inner: Arc<Inner>,
+    handle: SessionHandle,
+}
 
-impl SessionHandle {
-    pub fn thread(&self) -> &ThreadId {
-        unimplemented!()
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut live = self.inner.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if live
+            .get(self.handle.thread())
+            .is_some_and(|listed| listed.is_same(&self.handle))
+        {
+            live.remove(self.handle.thread());
+        }
     }
+}
 
-    pub fn report(&self) -> &LaunchReport {
-        unimplemented!()
-    }
-
-    /// Runs one turn to its end. Turns of one session queue. Events are dropped, never waited for, where the receiver
-    /// is slow; the end never is.
-    pub async fn run_turn(&self, _prompt: Prompt, _events: mpsc::Sender<TurnEvent>) -> Result<TurnEnd, SessionError> {
-        unimplemented!()
-    }
-
-    /// Interrupts the running turn, and kills what it left running. Does nothing where none runs.
-    pub async fn interrupt(&self) {
-        unimplemented!()
-    }
-
-    /// What the session changed in its copy of the workspace so far.
-    pub async fn changes(&self) -> Result<Changes, SessionError> {
-        unimplemented!()
-    }
-
-    pub async fn stop(&self, _urgency: Urgency) {
-        unimplemented!()
-    }
+fn new_session_id() -> Result<SessionId, SessionError> {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).map_err(|error| SessionError::Files {
+        what: "can't get random bytes from",
+        path: PathBuf::from("getrandom(2)"),
+        source: error.into(),
+    })?;
+    Ok(SessionId::from_random(bytes))
 }

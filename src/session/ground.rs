@@ -1,0 +1,104 @@
+//! What every launch stands on: the engine's facts, its client, the staged guest, the broker. Found out once a process,
+//! when the first session starts, so that `initialize` never waits for an engine.
+
+use crate::auth::broker::Broker;
+use crate::auth::secret::SecretReader;
+use crate::auth::upstream::Upstream;
+use crate::config::Config;
+use crate::engine::client::Engine;
+use crate::engine::environment;
+use crate::host::facts::{HostFacts, ImageFacts};
+use crate::host::probe::{self, Probe};
+use crate::session::directory::private_dir_all;
+use crate::session::error::SessionError;
+use crate::session::staging;
+use crate::session::surroundings::Surroundings;
+use crate::supervise::spawner::Spawner;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The parts that every launch shares.
+#[derive(Debug)]
+pub struct Ground {
+    pub config: Arc<Config>,
+    pub surroundings: Arc<Surroundings>,
+    pub facts: HostFacts,
+    pub engine: Engine,
+    pub guest_binary: PathBuf,
+    pub broker: Arc<Broker>,
+    /// The configured image. One built while this process runs is taken up when the one remembered fails.
+    image: Mutex<Option<ImageFacts>>,
+}
+
+impl Ground {
+    /// Looks at the machine. Starts nothing but the engine's short commands.
+    pub async fn find(config: Arc<Config>, surroundings: Arc<Surroundings>) -> Result<Self, SessionError> {
+        let state_dir = &config.state_dir.value;
+        private_dir_all(state_dir).map_err(|source| SessionError::Files {
+            what: "can't make the state directory",
+            path: state_dir.clone(),
+            source,
+        })?;
+        let spawner = Spawner::new()?;
+        let env = environment::of_client(surroundings.environment.clone());
+        let with = Probe {
+            spawner: &spawner,
+            env: &env,
+            state_dir,
+            static_binary: &surroundings.executable,
+        };
+        let staging = {
+            let (executable, state_dir) = (surroundings.executable.clone(), state_dir.clone());
+            tokio::task::spawn_blocking(move || staging::stage(&executable, &state_dir))
+        };
+        let facts = probe::probe(config.runtime.value, with)
+            .await
+            .map_err(|error| SessionError::Probe(Arc::new(error)))?;
+        let guest_binary = staging
+            .await
+            .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
+            .map_err(|source| SessionError::Files {
+                what: "can't stage the guest below",
+                path: state_dir.clone(),
+                source,
+            })?;
+        let engine = Engine::new(facts.engine.clone(), spawner, env);
+        let broker = Arc::new(broker(&config, &surroundings));
+        Ok(Self {
+            config,
+            surroundings,
+            facts,
+            engine,
+            guest_binary,
+            broker,
+            image: Mutex::default(),
+        })
+    }
+
+    /// The image that sessions run in, pinned by its id.
+    pub async fn image(&self) -> Result<ImageFacts, SessionError> {
+        let known = self.lock_image().clone();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let found = self.engine.inspect_image(self.config.image.value.as_str()).await?;
+        *self.lock_image() = Some(found.clone());
+        Ok(found)
+    }
+
+    /// Forgets the image: it is unfit, or a launch failed, and the operator may build another meanwhile.
+    pub fn forget_image(&self) {
+        *self.lock_image() = None;
+    }
+
+    fn lock_image(&self) -> MutexGuard<'_, Option<ImageFacts>> {
+        // One value, whole at every point where a holder could panic.
+        self.image.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn broker(config: &Config, surroundings: &Arc<Surroundings>) -> Broker {
+    let surroundings = Arc::clone(surroundings);
+    let secrets = SecretReader::new(move |name| surroundings.variable(name)?.to_str().map(str::to_owned));
+    Broker::new(config.providers.clone(), secrets, Upstream::new())
+}

@@ -1,0 +1,128 @@
+//! What a caller holds of one session. Cheap to clone; dropping it ends nothing.
+
+use crate::codex::event::{ThreadId, TurnEnd, TurnEvent};
+use crate::codex::prompt::Prompt;
+use crate::plan::identity::SessionId;
+use crate::plan::launch::Unenforced;
+use crate::plan::proof::ProvenLimit;
+use crate::session::actor::TurnOrder;
+use crate::session::error::{EndReason, SessionError};
+use crate::session::registry::Urgency;
+use crate::session::workspace_copy::WorkspaceCopy;
+use crate::workspace::diff::Changes;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// What a launch came to, for results and for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct LaunchReport {
+    pub session: SessionId,
+    pub engine: String,
+    pub rootless: bool,
+    /// `sha256:…`.
+    pub image: String,
+    /// Where the workspace came from on the host.
+    pub workspace: PathBuf,
+    /// The model that Codex took.
+    pub model: String,
+    pub limits: Vec<ProvenLimit>,
+    pub unenforced: Vec<Unenforced>,
+    /// What Codex had to say about its configuration.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone)]
+pub struct SessionHandle(Arc<Shared>);
+
+pub(super) struct Shared {
+    pub thread: ThreadId,
+    pub report: LaunchReport,
+    pub orders: mpsc::Sender<TurnOrder>,
+    /// How hurried the session is to end; `None` while it is to live.
+    pub stop: watch::Sender<Option<Urgency>>,
+    /// Why it has ended; `None` while it lives.
+    pub ended: watch::Receiver<Option<EndReason>>,
+    pub copy: Arc<WorkspaceCopy>,
+}
+
+impl SessionHandle {
+    pub(super) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+
+    pub fn thread(&self) -> &ThreadId {
+        &self.0.thread
+    }
+
+    pub fn report(&self) -> &LaunchReport {
+        &self.0.report
+    }
+
+    /// Runs one turn to its end. Turns of one session queue. Events are dropped, never waited for, where the receiver
+    /// is slow; the end never is. `cancelled` interrupts this turn, kills what it left running, and touches no other;
+    /// one that has not begun then never does. Dropping the future does the same.
+    pub async fn run_turn(
+        &self,
+        prompt: Prompt,
+        events: mpsc::Sender<TurnEvent>,
+        cancelled: CancellationToken,
+    ) -> Result<TurnEnd, SessionError> {
+        let (reply, end) = oneshot::channel();
+        let order = TurnOrder {
+            prompt,
+            events,
+            cancelled: cancelled.clone(),
+            reply,
+        };
+        let queued = tokio::select! {
+            queued = self.0.orders.send(order) => queued,
+            () = cancelled.cancelled() => return Err(SessionError::TurnCancelled),
+        };
+        if queued.is_err() {
+            return Err(self.end_reason().await);
+        }
+        match end.await {
+            Ok(end) => end,
+            Err(_) => Err(self.end_reason().await),
+        }
+    }
+
+    /// What the session changed in its copy of the workspace so far.
+    pub async fn changes(&self) -> Result<Changes, SessionError> {
+        match self.0.copy.changes().await? {
+            Some(changes) => Ok(changes),
+            None => Err(self.end_reason().await),
+        }
+    }
+
+    pub(super) fn ask_to_stop(&self, urgency: Urgency) {
+        self.0.stop.send_modify(|asked| {
+            if *asked != Some(Urgency::Immediate) {
+                *asked = Some(urgency);
+            }
+        });
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Ends the session and waits for it. Asked again with [`Urgency::Immediate`], the first call is hurried.
+    pub async fn stop(&self, urgency: Urgency) {
+        self.ask_to_stop(urgency);
+        let _ = self.0.ended.clone().wait_for(Option::is_some).await;
+    }
+
+    /// Why it has ended; waits where it is just ending.
+    async fn end_reason(&self) -> SessionError {
+        let mut ended = self.0.ended.clone();
+        match ended.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(reason)) => SessionError::Ended(reason.clone()),
+            // The actor's task was dropped with its runtime.
+            Ok(None) | Err(_) => SessionError::ShuttingDown,
+        }
+    }
+}
