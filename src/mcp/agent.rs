@@ -1,0 +1,83 @@
+//! What a call needs of sessions, and no more: the seam between this room and [`crate::session`], so that the whole
+//! server can be driven by tests without an engine.
+
+use crate::codex::event::{ThreadId, TurnEnd, TurnEvent};
+use crate::codex::prompt::Prompt;
+use crate::session::error::SessionError;
+use crate::session::handle::{LaunchReport, SessionHandle};
+use crate::session::registry::{Sessions, StartSession, Urgency};
+use crate::workspace::diff::Changes;
+use std::future::Future;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Starts threads, finds them, ends them all.
+pub trait Agent: Clone + Send + Sync + 'static {
+    type Thread: AgentThread;
+
+    /// Dropping the future gives the start up, and ends what it made so far.
+    fn start(&self, start: StartSession) -> impl Future<Output = Result<Self::Thread, SessionError>> + Send;
+
+    fn find(&self, thread: &ThreadId) -> Option<Self::Thread>;
+
+    /// Ends every session, those that are still launching included, and waits for it. May be called again with
+    /// [`Urgency::Immediate`] while the first call waits.
+    fn shut_down(&self, urgency: Urgency) -> impl Future<Output = ()> + Send;
+}
+
+/// One Codex thread in its container.
+pub trait AgentThread: Clone + Send + Sync + 'static {
+    fn id(&self) -> &ThreadId;
+
+    fn report(&self) -> &LaunchReport;
+
+    /// One turn to its end. Turns of a thread queue. `cancelled` interrupts this turn and no other; one that has not begun
+    /// then never does.
+    fn run_turn(
+        &self,
+        prompt: Prompt,
+        events: mpsc::Sender<TurnEvent>,
+        cancelled: CancellationToken,
+    ) -> impl Future<Output = Result<TurnEnd, SessionError>> + Send;
+
+    fn changes(&self) -> impl Future<Output = Result<Changes, SessionError>> + Send;
+}
+
+impl Agent for Sessions {
+    type Thread = SessionHandle;
+
+    async fn start(&self, start: StartSession) -> Result<SessionHandle, SessionError> {
+        Sessions::start(self, start).await
+    }
+
+    fn find(&self, thread: &ThreadId) -> Option<SessionHandle> {
+        Sessions::find(self, thread)
+    }
+
+    async fn shut_down(&self, urgency: Urgency) {
+        Sessions::shut_down(self, urgency).await;
+    }
+}
+
+impl AgentThread for SessionHandle {
+    fn id(&self) -> &ThreadId {
+        self.thread()
+    }
+
+    fn report(&self) -> &LaunchReport {
+        SessionHandle::report(self)
+    }
+
+    async fn run_turn(
+        &self,
+        prompt: Prompt,
+        events: mpsc::Sender<TurnEvent>,
+        cancelled: CancellationToken,
+    ) -> Result<TurnEnd, SessionError> {
+        SessionHandle::run_turn(self, prompt, events, cancelled).await
+    }
+
+    async fn changes(&self) -> Result<Changes, SessionError> {
+        SessionHandle::changes(self).await
+    }
+}

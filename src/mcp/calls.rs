@@ -1,0 +1,153 @@
+//! Performs a call: starts or finds the thread, runs one turn, follows it to its end.
+//!
+//! What ends a call early, and what then happens to the work:
+//! - the client cancels it: the turn is interrupted at once, the thread stays; a thread that was still starting is given
+//!   up, and what there is of it ends. Cancelling never touches another call's turn on the same thread.
+//! - the server ends (end of input, a signal): the call returns at once; ending the sessions is the server's job.
+
+use crate::codex::event::TurnEnd;
+use crate::codex::prompt::Prompt;
+use crate::mcp::agent::{Agent, AgentThread};
+use crate::mcp::arguments::{CodexCall, Note, ReplyCall};
+use crate::mcp::progress::{Notifier, Pacer};
+use crate::mcp::result;
+use crate::session::error::SessionError;
+use crate::session::registry::StartSession;
+use rmcp::model::CallToolResult;
+use std::time::Instant;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Events waiting to become progress. The session drops what does not fit.
+const EVENTS: usize = 256;
+
+/// What surrounds one call.
+pub struct CallContext {
+    /// The client cancelled this call.
+    pub cancelled: CancellationToken,
+    /// The server ends.
+    pub ending: CancellationToken,
+    pub notifier: Notifier,
+}
+
+pub async fn codex<A: Agent>(agent: &A, call: CodexCall, context: CallContext) -> CallToolResult {
+    let mut pacer = Pacer::new(Instant::now());
+    context.notifier.send(pacer.starting(Instant::now()));
+    let launched = launch(agent, call.start, &context, &mut pacer).await;
+    let result = match launched {
+        Launched::Thread(thread) => turn(&thread, call.prompt, &call.notes, &context, &mut pacer).await,
+        Launched::Refused(error) => result::not_started(&error),
+        Launched::Cancelled => result::cancelled_while_starting(),
+        Launched::ServerEnding => result::server_ending(None),
+    };
+    finish(result, context).await
+}
+
+pub async fn reply<A: Agent>(agent: &A, call: ReplyCall, context: CallContext) -> CallToolResult {
+    let result = match agent.find(&call.thread) {
+        None => result::unknown_thread(&call.thread),
+        Some(thread) => {
+            let mut pacer = Pacer::new(Instant::now());
+            turn(&thread, call.prompt, &call.notes, &context, &mut pacer).await
+        }
+    };
+    finish(result, context).await
+}
+
+/// Progress goes out before the result, unless the server ends: then nobody may be reading any more.
+async fn finish(result: CallToolResult, context: CallContext) -> CallToolResult {
+    tokio::select! {
+        () = context.ending.cancelled() => {}
+        () = context.notifier.finish() => {}
+    }
+    result
+}
+
+enum Launched<T> {
+    Thread(T),
+    Refused(SessionError),
+    Cancelled,
+    ServerEnding,
+}
+
+/// Leaving the loop drops the start, which gives it up.
+async fn launch<A: Agent>(
+    agent: &A,
+    start: StartSession,
+    context: &CallContext,
+    pacer: &mut Pacer,
+) -> Launched<A::Thread> {
+    let mut starting = std::pin::pin!(agent.start(start));
+    loop {
+        tokio::select! {
+            biased;
+            () = context.ending.cancelled() => return Launched::ServerEnding,
+            () = context.cancelled.cancelled() => return Launched::Cancelled,
+            started = &mut starting => return match started {
+                Ok(thread) => Launched::Thread(thread),
+                Err(error) => Launched::Refused(error),
+            },
+            () = tokio::time::sleep_until(pacer.heartbeat_due().into()) => {
+                context.notifier.send(pacer.heartbeat(Instant::now()));
+            }
+        }
+    }
+}
+
+async fn turn<T: AgentThread>(
+    thread: &T,
+    prompt: Prompt,
+    notes: &[Note],
+    context: &CallContext,
+    pacer: &mut Pacer,
+) -> CallToolResult {
+    context.notifier.send(pacer.thread_ready(thread.id(), Instant::now()));
+    let Some(end) = follow(thread, prompt, context, pacer).await else {
+        return result::server_ending(Some(thread.id()));
+    };
+    let changes = tokio::select! {
+        biased;
+        () = context.ending.cancelled() => return result::server_ending(Some(thread.id())),
+        changes = thread.changes() => changes,
+    };
+    result::ended(result::Ended {
+        thread: thread.id(),
+        report: thread.report(),
+        notes,
+        end,
+        changes,
+    })
+}
+
+/// `None` where the server ends first.
+async fn follow<T: AgentThread>(
+    thread: &T,
+    prompt: Prompt,
+    context: &CallContext,
+    pacer: &mut Pacer,
+) -> Option<Result<TurnEnd, SessionError>> {
+    let (events_in, mut events) = mpsc::channel(EVENTS);
+    let mut running = std::pin::pin!(thread.run_turn(prompt, events_in, context.cancelled.clone()));
+    let end = loop {
+        tokio::select! {
+            biased;
+            () = context.ending.cancelled() => return None,
+            Some(event) = events.recv() => {
+                if let Some(step) = pacer.event(&event, Instant::now()) {
+                    context.notifier.send(step);
+                }
+            }
+            end = &mut running => break end,
+            () = tokio::time::sleep_until(pacer.heartbeat_due().into()) => {
+                context.notifier.send(pacer.heartbeat(Instant::now()));
+            }
+        }
+    };
+    // The end overtakes events that came before it.
+    while let Ok(event) = events.try_recv() {
+        if let Some(step) = pacer.event(&event, Instant::now()) {
+            context.notifier.send(step);
+        }
+    }
+    Some(end)
+}

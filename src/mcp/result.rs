@@ -1,0 +1,447 @@
+//! How a call's end looks to the client. Pure.
+//!
+//! The first text block and `structuredContent.content` are always the same text, as with the removed server: some
+//! clients show the one, some the other. Changes come in a block of their own, so that a caller who reads the answer
+//! only still has the answer only.
+
+use crate::codex::error::TurnError;
+use crate::codex::event::{ThreadId, TurnEnd, TurnOutcome, Usage};
+use crate::mcp::arguments::{ArgumentError, Note};
+use crate::mcp::schema::{CODEX, CODEX_REPLY};
+use crate::plan::launch::Unenforced;
+use crate::session::error::SessionError;
+use crate::session::handle::LaunchReport;
+use crate::wire::untrusted::Untrusted;
+use crate::workspace::diff::{Changes, FileChange};
+use rmcp::model::{CallToolResult, ContentBlock};
+use serde::Serialize;
+use serde_json::Value;
+
+/// The most bytes of a patch that a result carries.
+pub const MAX_PATCH_BYTES: usize = 20_000;
+/// The most changed files that a result lists; the counts are of all.
+pub const MAX_LISTED_FILES: usize = 200;
+/// The longest text of an error, in characters: a hostile Codex could send megabytes.
+const MAX_ERROR_CHARS: usize = 4_000;
+
+/// A call that reached a turn.
+pub struct Ended<'a> {
+    pub thread: &'a ThreadId,
+    pub report: &'a LaunchReport,
+    pub notes: &'a [Note],
+    pub end: Result<TurnEnd, SessionError>,
+    /// `Err` where they could not be read.
+    pub changes: Result<Changes, SessionError>,
+}
+
+/// `structuredContent`, as the output schema has it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Structured<'a> {
+    thread_id: &'a str,
+    content: &'a str,
+    session: Session<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn: Option<Turn<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unenforced: &'a [Unenforced],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Changed<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Session<'a> {
+    id: &'a str,
+    engine: &'a str,
+    image: &'a str,
+}
+
+#[derive(Serialize)]
+struct Turn<'a> {
+    id: &'a str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Changed<'a> {
+    files: &'a [FileChange],
+    insertions: u64,
+    deletions: u64,
+}
+
+pub fn ended(ended: Ended<'_>) -> CallToolResult {
+    let mut notes: Vec<String> = ended.notes.iter().map(Note::to_string).collect();
+    let changes = match ended.changes {
+        Ok(changes) => Some(changes),
+        Err(error) => {
+            notes.push(format!("what changed in the workspace could not be read: {error}"));
+            None
+        }
+    };
+    let (content, turn, usage, is_error) = match &ended.end {
+        Ok(end) => {
+            let (status, error) = status(&end.outcome);
+            let content = match &error {
+                None => end.answer.as_str().to_owned(),
+                // What Codex had said until then is worth having beside why it stopped.
+                Some(error) if end.answer.is_empty() => error.clone(),
+                Some(error) => format!("{error}\n\nUntil then Codex had said:\n\n{}", end.answer.as_str()),
+            };
+            let is_error = error.is_some();
+            (
+                content,
+                Some(Turn {
+                    id: &end.turn,
+                    status,
+                    error,
+                }),
+                Some(end.usage),
+                is_error,
+            )
+        }
+        Err(error) => (error.to_string(), None, None, true),
+    };
+    let mut blocks = vec![ContentBlock::text(content.clone())];
+    if let Some(changes) = changes.as_ref().filter(|changes| !changes.files.is_empty()) {
+        blocks.push(ContentBlock::text(changes_block(changes)));
+    }
+    let structured = Structured {
+        thread_id: ended.thread.as_str(),
+        content: &content,
+        session: Session {
+            id: ended.report.session.as_str(),
+            engine: &ended.report.engine,
+            image: &ended.report.image,
+        },
+        turn,
+        usage,
+        unenforced: &ended.report.unenforced,
+        changes: changes.as_ref().map(|changes| Changed {
+            files: &changes.files[..changes.files.len().min(MAX_LISTED_FILES)],
+            insertions: changes.insertions,
+            deletions: changes.deletions,
+        }),
+        notes,
+    };
+    // Strings, numbers and lists of them: this can't fail, and if it could the text would still be there.
+    let structured = serde_json::to_value(structured).ok();
+    result(blocks, structured, is_error)
+}
+
+fn status(outcome: &TurnOutcome) -> (&'static str, Option<String>) {
+    match outcome {
+        TurnOutcome::Completed => ("completed", None),
+        TurnOutcome::Interrupted => (
+            "interrupted",
+            Some("The turn was interrupted. The thread is still there: continue it with codex-reply.".to_owned()),
+        ),
+        TurnOutcome::Failed(error) => ("failed", Some(failure(error))),
+    }
+}
+
+fn changes_block(changes: &Changes) -> String {
+    let files = match changes.files.len() {
+        1 => "1 file".to_owned(),
+        many => format!("{many} files"),
+    };
+    let (patch, cut) = cut(changes.patch.as_str(), MAX_PATCH_BYTES);
+    let rest = if cut {
+        "\n(the patch goes on; this is its beginning)"
+    } else {
+        ""
+    };
+    format!(
+        "Codex changed {files} (+{} -{}) in its own copy of the workspace. Your files are as they were: this version \
+         shows the changes and can't bring them back yet.\n\n{patch}{rest}",
+        changes.insertions, changes.deletions
+    )
+}
+
+/// At most `limit` bytes, whole lines where there is a line.
+fn cut(text: &str, limit: usize) -> (&str, bool) {
+    if text.len() <= limit {
+        return (text, false);
+    }
+    let head = &text[..text.floor_char_boundary(limit)];
+    (head.rfind('\n').map_or(head, |end| &head[..end]), true)
+}
+
+/// The message is capped and the remedy is not: it comes last and is what helps.
+fn failure(error: &TurnError) -> String {
+    let message = capped(&error.message);
+    match error.remedy() {
+        None => format!("Codex could not finish the turn: {message}"),
+        Some(remedy) => format!("Codex could not finish the turn: {message} ({remedy})"),
+    }
+}
+
+fn capped(text: &Untrusted) -> String {
+    let shown = text.to_string();
+    match shown.char_indices().nth(MAX_ERROR_CHARS) {
+        None => shown,
+        Some((end, _)) => format!("{}…", &shown[..end]),
+    }
+}
+
+/// No thread came of the call.
+pub fn not_started(error: &SessionError) -> CallToolResult {
+    failed(error.to_string())
+}
+
+pub fn bad_arguments(tool: &str, error: &ArgumentError) -> CallToolResult {
+    failed(format!("{tool}: {error}"))
+}
+
+/// The removed server's words, which some clients match, and then what to do.
+pub fn unknown_thread(thread: &ThreadId) -> CallToolResult {
+    failed(format!(
+        "Session not found for thread_id: {thread}. Threads end with the server that started them: start a new one \
+         with `{CODEX}`, and say in its prompt what it has to know."
+    ))
+}
+
+/// The removed server's words.
+pub fn unknown_tool(name: &str) -> CallToolResult {
+    failed(format!(
+        "Unknown tool '{}'. This server has `{CODEX}` and `{CODEX_REPLY}`.",
+        Untrusted::new(name).one_line(60)
+    ))
+}
+
+pub fn cancelled_while_starting() -> CallToolResult {
+    failed("The call was cancelled before its thread had started.".to_owned())
+}
+
+pub fn server_ending(thread: Option<&ThreadId>) -> CallToolResult {
+    match thread {
+        None => failed("This server is shutting down.".to_owned()),
+        Some(thread) => failed(format!(
+            "This server is shutting down; the turn of thread {thread} was ended."
+        )),
+    }
+}
+
+pub fn failed(text: String) -> CallToolResult {
+    result(vec![ContentBlock::text(text)], None, true)
+}
+
+fn result(content: Vec<ContentBlock>, structured: Option<Value>, is_error: bool) -> CallToolResult {
+    let mut result = CallToolResult::default();
+    result.content = content;
+    result.structured_content = structured;
+    // Left out where all went well, as the removed server did.
+    result.is_error = is_error.then_some(true);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codex::error::TurnErrorKind;
+    use crate::mcp::schema;
+    use crate::plan::identity::SessionId;
+    use crate::plan::launch::LimitName;
+    use crate::workspace::diff::ChangeKind;
+    use serde_json::json;
+
+    fn thread() -> ThreadId {
+        ThreadId::parse("0199").expect("an id")
+    }
+
+    fn end(answer: &str, outcome: TurnOutcome) -> TurnEnd {
+        TurnEnd {
+            turn: "t1".into(),
+            answer: Untrusted::new(answer),
+            usage: Usage {
+                input_tokens: 10,
+                total_tokens: 12,
+                ..Usage::default()
+            },
+            outcome,
+        }
+    }
+
+    fn one_change(patch: &str) -> Changes {
+        Changes {
+            files: vec![FileChange {
+                path: Untrusted::new("a.txt"),
+                kind: ChangeKind::Added,
+            }],
+            insertions: 1,
+            deletions: 0,
+            patch: Untrusted::new(patch),
+        }
+    }
+
+    fn of(end: Result<TurnEnd, SessionError>, changes: Result<Changes, SessionError>) -> CallToolResult {
+        let report = LaunchReport {
+            session: SessionId::from_random([0xab; 10]),
+            engine: "podman 4.3.1".into(),
+            rootless: false,
+            image: "codex".into(),
+            workspace: "/workspace".into(),
+            model: "gpt-5.5".into(),
+            limits: Vec::new(),
+            warnings: Vec::new(),
+            unenforced: vec![Unenforced {
+                limit: LimitName::Memory,
+                reason: "r".into(),
+                remedy: "m".into(),
+            }],
+        };
+        ended(Ended {
+            thread: &thread(),
+            report: &report,
+            notes: &[Note::ReadOnlySandbox],
+            end,
+            changes,
+        })
+    }
+
+    fn texts(result: &CallToolResult) -> Vec<&str> {
+        result
+            .content
+            .iter()
+            .map(|block| block.as_text().expect("text").text.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn a_completed_turn_is_the_removed_servers_result_and_more() {
+        let result = of(Ok(end("done", TurnOutcome::Completed)), Ok(one_change("+x")));
+        assert_eq!(result.is_error, None);
+        assert_eq!(texts(&result)[0], "done");
+        assert_eq!(
+            result.structured_content,
+            Some(json!({
+                "threadId": "0199",
+                "content": "done",
+                "session": {"id": "abababababababababab", "engine": "podman 4.3.1", "image": "codex"},
+                "turn": {"id": "t1", "status": "completed"},
+                "usage": {"inputTokens": 10, "cachedInputTokens": 0, "outputTokens": 0, "reasoningOutputTokens": 0, "totalTokens": 12},
+                "unenforced": [{"limit": "memory", "reason": "r", "remedy": "m"}],
+                "changes": {"files": [{"path": "a.txt", "kind": "added"}], "insertions": 1, "deletions": 0},
+                "notes": [Note::ReadOnlySandbox.to_string()],
+            }))
+        );
+        insta::assert_snapshot!(texts(&result)[1], @r"
+        Codex changed 1 file (+1 -0) in its own copy of the workspace. Your files are as they were: this version shows the changes and can't bring them back yet.
+
+        +x
+        ");
+    }
+
+    /// Clients validate against the schema and drop the whole result where it does not fit.
+    #[test]
+    fn every_field_is_in_the_output_schema_with_its_type() {
+        let schema = schema::tools()[0].output_schema.clone().expect("a schema");
+        let failure = TurnOutcome::Failed(TurnError {
+            kind: TurnErrorKind::Other,
+            message: Untrusted::new("m"),
+        });
+        for end in [
+            Ok(end("a", TurnOutcome::Completed)),
+            Ok(end("", failure)),
+            Err(SessionError::ShuttingDown),
+        ] {
+            let value = of(end, Ok(one_change("p"))).structured_content.expect("structured");
+            fits(&Value::Object((*schema).clone()), &value, "result");
+        }
+    }
+
+    fn fits(schema: &Value, value: &Value, at: &str) {
+        let matches = match schema["type"].as_str().expect("a type") {
+            "object" => value.is_object(),
+            "array" => value.is_array(),
+            "string" => value.is_string(),
+            "integer" => value.is_u64(),
+            other => panic!("{other} at {at}"),
+        };
+        assert!(matches, "{at}: {value} against {schema}");
+        if let Some(words) = schema["enum"].as_array() {
+            assert!(words.contains(value), "{at}: {value}");
+        }
+        for (name, inner) in value.as_object().into_iter().flatten() {
+            let declared = schema["properties"]
+                .get(name)
+                .unwrap_or_else(|| panic!("{at}.{name} is not declared"));
+            fits(declared, inner, name);
+        }
+        for name in schema["required"].as_array().into_iter().flatten() {
+            assert!(value.get(name.as_str().expect("a name")).is_some(), "{at} lacks {name}");
+        }
+        for inner in value.as_array().into_iter().flatten() {
+            fits(&schema["items"], inner, at);
+        }
+    }
+
+    #[test]
+    fn a_failure_keeps_the_thread_and_says_why() {
+        let failure = TurnOutcome::Failed(TurnError {
+            kind: TurnErrorKind::Other,
+            message: Untrusted::new("401\u{1b}[2J unauthorized"),
+        });
+        let result = of(Ok(end("", failure)), Ok(Changes::default()));
+        assert_eq!(result.is_error, Some(true));
+        assert_eq!(texts(&result), ["Codex could not finish the turn: 401[2J unauthorized"]);
+        let structured = result.structured_content.expect("structured");
+        assert_eq!(structured["threadId"], "0199");
+        assert_eq!(
+            structured["content"],
+            "Codex could not finish the turn: 401[2J unauthorized"
+        );
+        assert_eq!(structured["turn"]["status"], "failed");
+
+        let result = of(Err(SessionError::ShuttingDown), Ok(Changes::default()));
+        assert_eq!(result.is_error, Some(true));
+        assert_eq!(result.structured_content.expect("structured")["threadId"], "0199");
+    }
+
+    #[test]
+    fn an_interrupted_turn_is_an_error_that_keeps_what_was_said() {
+        let result = of(Ok(end("half", TurnOutcome::Interrupted)), Ok(Changes::default()));
+        assert_eq!(result.is_error, Some(true));
+        assert!(texts(&result)[0].starts_with("The turn was interrupted.") && texts(&result)[0].ends_with("half"));
+    }
+
+    #[test]
+    fn a_long_patch_is_cut_at_a_line_and_says_so() {
+        let patch = "+é234567\n".repeat(10_000);
+        let result = of(Ok(end("a", TurnOutcome::Completed)), Ok(one_change(&patch)));
+        let block = texts(&result)[1];
+        assert!(block.len() < MAX_PATCH_BYTES + 300, "{}", block.len());
+        assert!(
+            block.ends_with("+é234567\n(the patch goes on; this is its beginning)"),
+            "{}",
+            &block[block.len() - 80..]
+        );
+    }
+
+    #[test]
+    fn unread_changes_are_a_note_and_not_a_failure() {
+        let result = of(Ok(end("a", TurnOutcome::Completed)), Err(SessionError::ShuttingDown));
+        assert_eq!(result.is_error, None);
+        let structured = result.structured_content.expect("structured");
+        assert_eq!(structured.get("changes"), None);
+        assert!(
+            structured["notes"][1]
+                .as_str()
+                .expect("a note")
+                .contains("could not be read")
+        );
+    }
+
+    #[test]
+    fn the_removed_servers_words_are_kept() {
+        let text = |result: &CallToolResult| texts(result)[0].to_owned();
+        assert!(text(&unknown_thread(&thread())).starts_with("Session not found for thread_id: 0199"));
+        assert!(text(&unknown_tool("nope")).starts_with("Unknown tool 'nope'"));
+        assert_eq!(unknown_tool("nope").is_error, Some(true));
+    }
+}
