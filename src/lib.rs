@@ -5,13 +5,13 @@
 //!
 //! | module | its one job | touches the world? |
 //! |---|---|---|
-//! | [`cli`] | flags, one file a command; prints results | stdout, stderr |
+//! | [`cli`] | flags, one file a command; prints results | stdout, stderr; engines' short commands (`image`, `demo`) |
 //! | [`mcp`] | the MCP server: tools, progress, stdio | the protocol's stdin and stdout |
-//! | [`session`] | one actor a session: launches, runs turns, ends; the only caller of every effect | yes, all |
+//! | [`session`] | one actor a session: launches, runs turns, ends; the only caller of a session's effects | yes, all |
 //! | [`config`] | layers → [`config::Config`], each value knows where it came from | only `config::load` |
 //! | [`host`] | [`host::HostFacts`]: what this machine and its engine are | only `host::probe` |
-//! | [`plan`] | (Config, Request, HostFacts) → [`plan::LaunchPlan`]; `Ready` against the plan → proof or refusal | no |
-//! | [`engine`] | LaunchPlan → command line (pure); `ps`, `inspect`, `rm` | only `engine::client` |
+//! | [`plan`] | (Config, Request, HostFacts, ImageFacts) → [`plan::LaunchPlan`]; `Ready` against the plan → proof or refusal | no |
+//! | [`engine`] | LaunchPlan and constant isolation flags → command line (pure); `ps`, `inspect`, `kill`, `rm` | only `engine::client` |
 //! | [`image`] | the recipe of the image; fetch, build, verify | yes |
 //! | [`supervise`] | child process trees, the stop ladder, owners of containers | processes, signals |
 //! | [`wire`] | the contract between host and guest, and the multiplexed pipe | the pipe it is given |

@@ -1,0 +1,50 @@
+//! The one place that writes to stdout and stderr. Colours are stripped where the other end is no terminal, and where
+//! `NO_COLOR` or the like says so.
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::style::{ERROR, Line};
+use std::io::{self, IsTerminal, Write};
+
+/// Writes part of the result to stdout.
+///
+/// # Errors
+///
+/// Where stdout can't be written; but a reader that left (`| head`) has what it wanted.
+pub fn result(text: &str) -> Result<(), Failure> {
+    let mut stdout = anstream::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Internal, format!("can't write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes what happens meanwhile to stderr. A closed stderr is no reason to end what is being commented on.
+pub fn comment(lines: &[Line]) {
+    let mut stderr = anstream::stderr().lock();
+    for line in lines {
+        if writeln!(stderr, "{line}").is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells why the program ends otherwise than asked; gives the code to end with.
+pub fn failure(failure: &Failure) -> Exit {
+    comment(&[Line::labelled(ERROR, "error", failure.message.as_str())]);
+    failure.exit
+}
+
+/// The code to end with, after telling why where something failed.
+pub fn end(finished: Result<(), Failure>) -> Exit {
+    match finished {
+        Ok(()) => Exit::Success,
+        Err(error) => failure(&error),
+    }
+}
+
+/// Whether a person types the input.
+pub fn stdin_is_terminal() -> bool {
+    io::stdin().is_terminal()
+}

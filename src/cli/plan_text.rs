@@ -1,0 +1,302 @@
+//! What `plan` prints: for a person, and as JSON. Pure.
+
+use crate::config::quantity::Period;
+use crate::config::{Config, Origin, Sourced};
+use crate::plan::launch::{ContainerUser, LaunchPlan, Mount, MountAccess, UserMapping};
+use crate::supervise::command::CommandLine;
+use serde_json::json;
+use std::fmt::{self, Display, Write};
+
+/// One table a subject, columns aligned, the command line last and whole, ready to be pasted.
+pub fn human(config: &Config, plan: &LaunchPlan, command: &CommandLine) -> String {
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    let _ = write_all(&mut text, config, plan, command);
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn write_all(text: &mut String, config: &Config, plan: &LaunchPlan, command: &CommandLine) -> fmt::Result {
+    write_table(text, "launch", &launch_rows(config, plan))?;
+    write_table(text, "limits", &limit_rows(config, plan))?;
+    for missing in &plan.unenforced {
+        writeln!(
+            text,
+            "  unenforced: {}: {}. {}",
+            missing.limit.as_str(),
+            missing.reason,
+            missing.remedy
+        )?;
+    }
+    if !plan.unenforced.is_empty() {
+        writeln!(text)?;
+    }
+    write_table(text, "mounts", &plan.mounts.iter().map(mount_row).collect::<Vec<_>>())?;
+    write_table(text, "scratch", &scratch_rows(plan))?;
+    writeln!(
+        text,
+        "network\n  none: model requests leave over the container's stdin and stdout\n"
+    )?;
+    writeln!(text, "command\n  {command}")
+}
+
+/// What to print in each column.
+type Row = [String; 3];
+
+fn launch_rows(config: &Config, plan: &LaunchPlan) -> Vec<Row> {
+    let engine = &plan.engine;
+    let rootless = if engine.rootless { "rootless" } else { "rootful" };
+    let oci = engine
+        .oci_runtime
+        .as_ref()
+        .map(|runtime| format!(", --runtime {runtime}"))
+        .unwrap_or_default();
+    let described = format!(
+        "{} {} {rootless}, {}{oci}",
+        engine.kind, engine.version, engine.graph_driver
+    );
+    let codex = &config.codex;
+    let provider = config.providers.get(&codex.provider.value);
+    let address = provider
+        .map(|provider| format!(" ({})", provider.base_url.value))
+        .unwrap_or_default();
+    let mut rows = vec![
+        row("engine", described, from(&config.runtime.origin)),
+        row("client", engine.program.display(), ""),
+        row("image", &plan.image.reference, from(&config.image.origin)),
+        row("", &plan.image.id, ""),
+        row("container", &plan.name, ""),
+        row("user", user(&plan.user), ""),
+        row("workspace", &plan.workspace_inside, "the session's copy"),
+        row(
+            "provider",
+            format!("{}{address}", codex.provider.value),
+            from(&codex.provider.origin),
+        ),
+    ];
+    match &codex.model {
+        Some(model) => rows.push(row("model", &model.value, from(&model.origin))),
+        None => rows.push(row("model", "Codex's choice", "")),
+    }
+    if let Some(effort) = &codex.effort {
+        rows.push(row("effort", effort.value, from(&effort.origin)));
+    }
+    rows
+}
+
+fn user(user: &ContainerUser) -> String {
+    let inside = format!("{}:{}", user.uid, user.gid);
+    let host = format!("{}:{}", user.host_uid, user.host_gid);
+    match user.mapping {
+        UserMapping::None => format!("{inside}, the same on the host"),
+        UserMapping::KeepId => format!("{inside} inside, {host} on the host (keep-id)"),
+        UserMapping::Range { first, count } => {
+            format!("{inside} inside, {host} on the host ({count} ids from {first})")
+        }
+    }
+}
+
+/// Planned figures, with the origins of the configuration they came from.
+fn limit_rows(config: &Config, plan: &LaunchPlan) -> Vec<Row> {
+    let (set, planned) = (&config.limits, &plan.limits);
+    vec![
+        row("memory", planned.memory, from(&set.memory.origin)),
+        row("cpus", planned.cpus, from(&set.cpus.origin)),
+        row("pids", planned.pids, from(&set.pids.origin)),
+        sourced("tmp", &set.tmp),
+        sourced("workspace", &set.workspace),
+        row("turn", Period::from(set.turn.value), from(&set.turn.origin)),
+        row("wall", Period::from(planned.wall), from(&set.wall.origin)),
+        row(
+            "open files",
+            format!("{} (hard {})", plan.nofile.soft, plan.nofile.hard),
+            "",
+        ),
+        sourced("enforcement", &set.enforcement),
+    ]
+}
+
+fn sourced<T: Display>(name: &str, value: &Sourced<T>) -> Row {
+    row(name, &value.value, from(&value.origin))
+}
+
+fn mount_row(mount: &Mount) -> Row {
+    let access = match mount.access {
+        MountAccess::ReadOnly => "read-only",
+        MountAccess::ReadWrite => "writable",
+    };
+    row(&mount.target, access, mount.source.display())
+}
+
+fn scratch_rows(plan: &LaunchPlan) -> Vec<Row> {
+    let tmpfs = plan.tmpfs.iter().map(|tmpfs| row(&tmpfs.target, tmpfs.size, ""));
+    tmpfs.chain([row("/dev/shm", plan.shm, "")]).collect()
+}
+
+fn from(origin: &Origin) -> String {
+    origin.to_string()
+}
+
+fn row(first: impl Display, second: impl Display, third: impl Display) -> Row {
+    [first.to_string(), second.to_string(), third.to_string()]
+}
+
+fn write_table(text: &mut String, title: &str, rows: &[Row]) -> fmt::Result {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (first, second) = (width(0), width(1));
+    writeln!(text, "{title}")?;
+    for [a, b, c] in rows {
+        let line = format!("  {a:first$}  {b:second$}  {c}");
+        writeln!(text, "{}", line.trim_end())?;
+    }
+    writeln!(text)
+}
+
+/// `command` is the whole argv, program first. An argument that is not UTF-8 is shown with replacement characters.
+pub fn json(config: &Config, plan: &LaunchPlan, command: &CommandLine) -> String {
+    let arguments = command
+        .args
+        .iter()
+        .map(|argument| argument.to_string_lossy().into_owned());
+    let argv: Vec<String> = std::iter::once(command.program.to_string_lossy().into_owned())
+        .chain(arguments)
+        .collect();
+    let value = json!({ "config": config, "plan": plan, "command": argv });
+    format!("{value:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::environment::Environment;
+    use crate::config::resolve::{ConfigFlags, Layers, resolve};
+    use crate::host::facts::{EngineFacts, EngineKind};
+    use crate::plan::identity::SessionId;
+    use crate::plan::launch::{
+        FileLimit, LimitName, MountSharing, PinnedImage, PlannedLimits, SelinuxRelabel, Tmpfs, Unenforced,
+    };
+    use crate::supervise::owner::Owner;
+    use crate::wire::contract::{CONTRACT, GuestSpec, ProcessNumber, SpawnRequest, StderrTo};
+
+    fn config() -> Config {
+        let environment = Environment::from_pairs([("HOME", "/home/u"), ("CODEX_MCP_CPUS", "1.5")]);
+        let flags = ConfigFlags {
+            memory: Some("512m".parse().unwrap()),
+            model: Some("gpt-5.5".parse().unwrap()),
+            ..ConfigFlags::default()
+        };
+        resolve(Layers::default(), &environment, &flags).unwrap()
+    }
+
+    fn plan(config: &Config) -> LaunchPlan {
+        let session = SessionId::from_random([0xab; 10]);
+        let mount = |source: &str, target: &str, access, sharing| Mount {
+            source: source.into(),
+            target: target.into(),
+            access,
+            sharing,
+        };
+        LaunchPlan {
+            enforcement: crate::config::Enforcement::Required,
+            name: session.container_name(),
+            owner: Owner {
+                pid: 42,
+                start_ticks: 7,
+                boot_id: "b".into(),
+            },
+            engine: EngineFacts {
+                kind: EngineKind::Podman,
+                program: "/usr/bin/podman".into(),
+                version: "4.3.1".into(),
+                rootless: true,
+                graph_driver: "overlay".into(),
+                oci_runtime: Some("runc".into()),
+            },
+            image: PinnedImage {
+                reference: config.image.value.to_string(),
+                id: "sha256:00ff".into(),
+            },
+            user: ContainerUser {
+                uid: 1000,
+                gid: 1000,
+                mapping: UserMapping::KeepId,
+                host_uid: 1000,
+                host_gid: 1000,
+            },
+            limits: PlannedLimits {
+                memory: config.limits.memory.value,
+                cpus: config.limits.cpus.value,
+                pids: config.limits.pids.value,
+                wall: config.limits.wall.value,
+            },
+            nofile: FileLimit {
+                soft: 1024,
+                hard: 20000,
+            },
+            nproc: None,
+            mounts: vec![
+                mount("/s/guest", "/run/guest", MountAccess::ReadOnly, MountSharing::Shared),
+                mount(
+                    "/s/ab/work",
+                    "/home/u/project",
+                    MountAccess::ReadWrite,
+                    MountSharing::Private,
+                ),
+            ],
+            tmpfs: vec![Tmpfs {
+                target: "/tmp".into(),
+                size: config.limits.tmp.value,
+            }],
+            shm: "64m".parse().unwrap(),
+            selinux: SelinuxRelabel::NotNeeded,
+            guest_program: "/run/guest".into(),
+            guest: GuestSpec {
+                contract: CONTRACT,
+                session: session.to_string(),
+                model_port: 8080,
+                wall_seconds: 28800,
+                sized_mounts: vec!["/tmp".into()],
+            },
+            codex: SpawnRequest {
+                process: ProcessNumber(1),
+                argv: vec!["/opt/codex/bin/codex".into(), "app-server".into()],
+                env: [("HOME".to_owned(), "/home".to_owned())].into(),
+                cwd: "/home/u/project".into(),
+                stderr: StderrTo::Log,
+            },
+            workspace_inside: "/home/u/project".into(),
+            unenforced: vec![Unenforced {
+                limit: LimitName::Memory,
+                reason: "the memory controller is not delegated".into(),
+                remedy: "Delegate it".into(),
+            }],
+            session,
+        }
+    }
+
+    fn command() -> CommandLine {
+        CommandLine::new("/usr/bin/podman").args(["run", "--label", "a b", "sha256:00ff", "guest"])
+    }
+
+    #[test]
+    fn a_person_sees_each_limit_and_where_it_came_from() {
+        let config = config();
+        insta::assert_snapshot!(human(&config, &plan(&config), &command()));
+    }
+
+    #[test]
+    fn json_has_the_whole_command_line() {
+        let config = config();
+        let text = json(&config, &plan(&config), &command());
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            value["command"],
+            json!(["/usr/bin/podman", "run", "--label", "a b", "sha256:00ff", "guest"])
+        );
+        assert_eq!(
+            value["config"]["limits"]["memory"]["origin"],
+            json!({ "flag": { "name": "--memory" } })
+        );
+        assert_eq!(value["plan"]["image"]["id"], "sha256:00ff");
+    }
+}
