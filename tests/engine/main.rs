@@ -1,0 +1,20 @@
+//! Real Codex in real containers: rootful podman, rootless podman, docker. Started by `scripts/test`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::needless_pass_by_value,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "tests start programs, look at files, and end where something is not as it should be"
+)]
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod ends;
+mod hardening;
+mod lying_engine;
+mod refusals;
+mod turns;

@@ -1,0 +1,12 @@
+//! Pure and component tests that need more than one room: no engine, no network, seconds.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "tests start programs, look at files, and end where something is not as it should be"
+)]
+
+mod architecture;
+mod command_line;
