@@ -21,8 +21,12 @@ pub fn launched(report: &LaunchReport) -> Vec<Line> {
         Line::new(
             DIM,
             format!(
-                "session {} on {}, image {}",
-                report.session, report.engine, report.image
+                "session {} on {}{}, image {}, model {}",
+                report.session,
+                report.engine,
+                if report.rootless { " (rootless)" } else { "" },
+                report.image,
+                report.model
             ),
         ),
         Line::new(
@@ -31,6 +35,8 @@ pub fn launched(report: &LaunchReport) -> Vec<Line> {
         ),
     ];
     lines.extend(report.unenforced.iter().map(unenforced));
+    let warnings = report.warnings.iter();
+    lines.extend(warnings.map(|warning| Line::labelled(WARNING, "Codex warned", warning.clone())));
     lines
 }
 
@@ -411,7 +417,7 @@ mod tests {
     fn a_launch_says_what_is_not_enforced() {
         let report = LaunchReport {
             session: SessionId::from_random([0; 10]),
-            engine: "podman 4.3.1 (rootless)".into(),
+            engine: "podman 4.3.1".into(),
             rootless: true,
             image: "localhost/codex-mcp:0.169.0".into(),
             model: "gpt-5.5".into(),
@@ -425,7 +431,7 @@ mod tests {
             }],
         };
         insta::assert_snapshot!(text(&launched(&report)), @r"
-        session 00000000000000000000 on podman 4.3.1 (rootless), image localhost/codex-mcp:0.169.0
+        session 00000000000000000000 on podman 4.3.1 (rootless), image localhost/codex-mcp:0.169.0, model gpt-5.5
         workspace /home/u/project (Codex works on a copy of it)
         unenforced: memory: the memory controller is not delegated to this user. Delegate it, or run as root
         ");

@@ -9,6 +9,7 @@ use crate::codex::event::{ThreadId, TurnEnd, TurnOutcome, Usage};
 use crate::mcp::arguments::{ArgumentError, Note};
 use crate::mcp::schema::{CODEX, CODEX_REPLY};
 use crate::plan::launch::Unenforced;
+use crate::plan::proof::ProvenLimit;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
 use crate::wire::untrusted::Untrusted;
@@ -46,6 +47,8 @@ struct Structured<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    limits: &'a [ProvenLimit],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
     unenforced: &'a [Unenforced],
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<Changed<'a>>,
@@ -57,7 +60,9 @@ struct Structured<'a> {
 struct Session<'a> {
     id: &'a str,
     engine: &'a str,
+    rootless: bool,
     image: &'a str,
+    model: &'a str,
 }
 
 #[derive(Serialize)]
@@ -77,6 +82,13 @@ struct Changed<'a> {
 
 pub fn ended(ended: Ended<'_>) -> CallToolResult {
     let mut notes: Vec<String> = ended.notes.iter().map(Note::to_string).collect();
+    notes.extend(
+        ended
+            .report
+            .warnings
+            .iter()
+            .map(|warning| format!("Codex warned: {warning}")),
+    );
     let changes = match ended.changes {
         Ok(changes) => Some(changes),
         Err(error) => {
@@ -117,10 +129,13 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
         session: Session {
             id: ended.report.session.as_str(),
             engine: &ended.report.engine,
+            rootless: ended.report.rootless,
             image: &ended.report.image,
+            model: &ended.report.model,
         },
         turn,
         usage,
+        limits: &ended.report.limits,
         unenforced: &ended.report.unenforced,
         changes: changes.as_ref().map(|changes| Changed {
             files: &changes.files[..changes.files.len().min(MAX_LISTED_FILES)],
@@ -287,7 +302,11 @@ mod tests {
             image: "codex".into(),
             workspace: "/workspace".into(),
             model: "gpt-5.5".into(),
-            limits: Vec::new(),
+            limits: vec![ProvenLimit {
+                name: LimitName::Memory,
+                limit: 1 << 30,
+                enforced: false,
+            }],
             warnings: Vec::new(),
             unenforced: vec![Unenforced {
                 limit: LimitName::Memory,
@@ -322,9 +341,10 @@ mod tests {
             Some(json!({
                 "threadId": "0199",
                 "content": "done",
-                "session": {"id": "abababababababababab", "engine": "podman 4.3.1", "image": "codex"},
+                "session": {"id": "abababababababababab", "engine": "podman 4.3.1", "rootless": false, "image": "codex", "model": "gpt-5.5"},
                 "turn": {"id": "t1", "status": "completed"},
                 "usage": {"inputTokens": 10, "cachedInputTokens": 0, "outputTokens": 0, "reasoningOutputTokens": 0, "totalTokens": 12},
+                "limits": [{"name": "memory", "limit": 1 << 30, "enforced": false}],
                 "unenforced": [{"limit": "memory", "reason": "r", "remedy": "m"}],
                 "changes": {"files": [{"path": "a.txt", "kind": "added"}], "insertions": 1, "deletions": 0},
                 "notes": [Note::ReadOnlySandbox.to_string()],
@@ -361,6 +381,7 @@ mod tests {
             "array" => value.is_array(),
             "string" => value.is_string(),
             "integer" => value.is_u64(),
+            "boolean" => value.is_boolean(),
             other => panic!("{other} at {at}"),
         };
         assert!(matches, "{at}: {value} against {schema}");

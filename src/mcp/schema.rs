@@ -143,11 +143,13 @@ fn output() -> Value {
             "session": {
                 "type": "object",
                 "description": "The container that the thread runs in.",
-                "required": ["id", "engine", "image"],
+                "required": ["id", "engine", "rootless", "image", "model"],
                 "properties": {
                     "id": {"type": "string"},
                     "engine": {"type": "string"},
-                    "image": {"type": "string"}
+                    "rootless": {"type": "boolean"},
+                    "image": {"type": "string"},
+                    "model": {"type": "string"}
                 }
             },
             "turn": {
@@ -168,6 +170,19 @@ fn output() -> Value {
                     "outputTokens": count,
                     "reasoningOutputTokens": count,
                     "totalTokens": count
+                }
+            },
+            "limits": {
+                "type": "array",
+                "description": "Resource limits as they were read back inside: bytes, thousandths of a CPU, processes.",
+                "items": {
+                    "type": "object",
+                    "required": ["name", "limit", "enforced"],
+                    "properties": {
+                        "name": {"type": "string", "enum": ["memory", "cpus", "pids"]},
+                        "limit": count,
+                        "enforced": {"type": "boolean"}
+                    }
                 }
             },
             "unenforced": {
