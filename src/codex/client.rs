@@ -230,11 +230,6 @@ impl Client {
             None => Ok(TurnReading::Unknown),
         }
     }
-
-    /// Closes our end of the stream. Codex then ends by itself, and so do the events.
-    pub async fn hang_up(&self) {
-        self.connection.hang_up().await;
-    }
 }
 
 impl Events {

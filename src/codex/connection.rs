@@ -33,12 +33,6 @@ const NO_SUCH_METHOD: i64 = -32601;
 
 type Answer = Result<Box<RawValue>, wire::RpcError>;
 
-enum Outgoing {
-    Line(Vec<u8>),
-    /// Close our end, which Codex answers by leaving.
-    HangUp,
-}
-
 /// Ends both tasks when nobody holds the connection any more.
 pub(super) struct Connection {
     shared: Arc<Shared>,
@@ -59,7 +53,7 @@ struct Shared {
     news: Notify,
     /// The connection is over: the writer has nothing more to do.
     over: Notify,
-    outgoing: mpsc::Sender<Outgoing>,
+    outgoing: mpsc::Sender<Vec<u8>>,
 }
 
 struct State {
@@ -116,7 +110,7 @@ impl Connection {
         };
         let line = to_line(&wire::Call { method, id, params })?;
         let exchange = async {
-            let sent = self.shared.outgoing.send(Outgoing::Line(line)).await;
+            let sent = self.shared.outgoing.send(line).await;
             sent.map_err(|_| self.shared.cause())?;
             answer.await.map_err(|_| self.shared.cause())
         };
@@ -135,7 +129,7 @@ impl Connection {
     }
 
     pub async fn notify(&self, method: &'static str) -> Result<(), ClientError> {
-        let line = Outgoing::Line(to_line(&wire::Notice { method })?);
+        let line = to_line(&wire::Notice { method })?;
         self.shared.outgoing.send(line).await.map_err(|_| self.shared.cause())
     }
 
@@ -167,11 +161,6 @@ impl Connection {
             }),
             None => Ok(std::mem::take(&mut state.notices)),
         }
-    }
-
-    pub async fn hang_up(&self) {
-        // An error means that the writer is gone already.
-        let _ = self.shared.outgoing.send(Outgoing::HangUp).await;
     }
 }
 
@@ -225,7 +214,7 @@ impl Shared {
 
     /// Queues a line without waiting: Codex is answered at once or not at all.
     fn reply(&self, line: &impl Serialize) -> Result<(), ClientError> {
-        let line = Outgoing::Line(to_line(line)?);
+        let line = to_line(line)?;
         self.outgoing.try_send(line).map_err(|_| ClientError::Flooded)
     }
 }
@@ -403,7 +392,7 @@ fn to_line(message: &impl Serialize) -> Result<Vec<u8>, ClientError> {
 }
 
 /// Writes until somebody hangs up or the connection is over; then closes our end, so that Codex ends too.
-async fn write_lines<S: AsyncWrite>(shared: Arc<Shared>, mut lines: mpsc::Receiver<Outgoing>, mut to: WriteHalf<S>) {
+async fn write_lines<S: AsyncWrite>(shared: Arc<Shared>, mut lines: mpsc::Receiver<Vec<u8>>, mut to: WriteHalf<S>) {
     let written = tokio::select! {
         written = write_each(&mut lines, &mut to) => written,
         // Even in the middle of a line: a Codex that reads nothing must not keep the stream open.
@@ -418,10 +407,10 @@ async fn write_lines<S: AsyncWrite>(shared: Arc<Shared>, mut lines: mpsc::Receiv
 }
 
 async fn write_each(
-    lines: &mut mpsc::Receiver<Outgoing>,
+    lines: &mut mpsc::Receiver<Vec<u8>>,
     to: &mut (impl AsyncWrite + Unpin),
 ) -> Result<(), std::io::Error> {
-    while let Some(Outgoing::Line(line)) = lines.recv().await {
+    while let Some(line) = lines.recv().await {
         to.write_all(&line).await?;
         to.flush().await?;
     }

@@ -107,13 +107,6 @@ impl Engine {
         succeeded(command, output).map(drop)
     }
 
-    /// Kills everything inside; an error where the container does not run.
-    pub async fn kill(&self, name: &ContainerName) -> Result<(), EngineError> {
-        let command = argv::kill(&self.facts, name.as_str());
-        let output = self.output(&command).await?;
-        succeeded(command, output).map(drop)
-    }
-
     /// What [`crate::supervise::stop`] ends the container with.
     pub fn stop_commands(&self, name: &ContainerName) -> StopCommands {
         StopCommands {

@@ -40,7 +40,6 @@ pub fn request() -> Request {
             has_git_dir: true,
         },
         access: WorkspaceAccess::ReadWrite,
-        model: None,
         session_dir: "/state/sessions/S".into(),
         guest_binary: "/state/guest/ID/codex-mcp".into(),
     }

@@ -1,7 +1,5 @@
 //! What one session asks for, beyond the configuration. Already parsed; a tool call can't put anything else here.
 
-use crate::config::Sourced;
-use crate::config::quantity::ModelId;
 use crate::plan::identity::SessionId;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -11,8 +9,6 @@ pub struct Request {
     pub session: SessionId,
     pub workspace: WorkspaceRequest,
     pub access: WorkspaceAccess,
-    /// Overrides the configured model for this session.
-    pub model: Option<Sourced<ModelId>>,
     /// Where this session's files are on the host (below the state directory).
     pub session_dir: PathBuf,
     /// The staged copy of this binary that becomes PID 1.

@@ -73,7 +73,6 @@ pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -
             host_path: folder.clone(),
         },
         access: start.access,
-        model: start.model.clone(),
         session_dir: session_dir.clone(),
         guest_binary: ground.guest_binary.clone(),
     };
