@@ -152,7 +152,7 @@ impl Container {
         };
         let how = match status.map(|status| status.map(|status| status.code())) {
             Some(Ok(Some(KILLED))) => match self.memory_kills() {
-                0 => "it was killed (exit 137), cause unproven".to_owned(),
+                0 => "its container was killed (exit 137), cause unproven".to_owned(),
                 _ => self.memory_limit_reached(),
             },
             Some(Ok(Some(code))) => format!("{} ended with code {code}", self.engine_name()),

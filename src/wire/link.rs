@@ -189,7 +189,8 @@ pub struct Spawned {
 /// The end of a process, by the guest's word. Output may still arrive on the stream after it (see `guest::spawn`).
 #[derive(Debug)]
 pub struct Ending {
-    end: oneshot::Receiver<ProcessEnd>,
+    /// `None` once it was answered, or never will be.
+    end: Option<oneshot::Receiver<ProcessEnd>>,
     known: Option<ProcessEnd>,
     link: watch::Receiver<Option<LinkEnd>>,
 }
@@ -200,10 +201,15 @@ impl Ending {
         if let Some(end) = self.known {
             return Ok(end);
         }
-        match (&mut self.end).await {
-            Ok(end) => Ok(*self.known.insert(end)),
-            Err(_) => Err(reason(&mut self.link).await),
+        if let Some(receiver) = &mut self.end {
+            let answer = receiver.await;
+            // One that was answered must not be polled again.
+            self.end = None;
+            if let Ok(end) = answer {
+                return Ok(*self.known.insert(end));
+            }
         }
+        Err(reason(&mut self.link).await)
     }
 }
 
@@ -219,7 +225,7 @@ impl GuestLink {
         match self.start(request).await {
             Ok((pid, stream)) => {
                 let end = Ending {
-                    end,
+                    end: Some(end),
                     known: None,
                     link: self.0.ended.clone(),
                 };
@@ -734,5 +740,21 @@ mod tests {
         other.signal(ProcessNumber(1), 2).await.unwrap();
         drop(other);
         assert_eq!(guest.driver.await.unwrap(), MuxEnd::Closed);
+    }
+
+    /// Whoever watches a process asks anew each time that something else happened.
+    #[tokio::test]
+    async fn an_ending_that_never_came_may_be_asked_for_again() {
+        let (answer, end) = oneshot::channel();
+        let (_link, ended) = watch::channel(Some(LinkEnd::ControlClosed));
+        let mut ending = Ending {
+            end: Some(end),
+            known: None,
+            link: ended,
+        };
+        drop(answer);
+        for _ in 0..2 {
+            assert_eq!(ending.wait().await, Err(LinkEnd::ControlClosed));
+        }
     }
 }
