@@ -94,7 +94,11 @@ pub async fn launch(
     hurry: impl Future<Output = ()> + Send,
 ) -> Result<Launched, SessionError> {
     let Decided { plan, folder, .. } = decided;
-    let broker = ground.broker.for_session(&ground.config.codex.provider.value).await?;
+    let broker = tokio::select! {
+        // A key may come from a command that takes its time.
+        () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
+        broker = ground.broker.for_session(&ground.config.codex.provider.value) => broker?,
+    };
     let (directory, manifest) = make_directory(&ground, start, &plan, &folder, give_up.clone()).await?;
     let mut container = Container::start(Arc::clone(&ground), plan.clone(), directory).await?;
     let came_up = tokio::select! {

@@ -139,7 +139,11 @@ impl Sessions {
                     .await
                     .is_err()
                 {
-                    look(ground).await;
+                    // A hung engine must not keep a shutdown waiting for this look.
+                    tokio::select! {
+                        () = closing.cancelled() => {}
+                        () = look(ground) => {}
+                    }
                 }
             });
         }
