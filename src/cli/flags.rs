@@ -3,6 +3,7 @@
 use crate::config::ConfigFlags;
 use crate::config::name::{Effort, ImageReference, LogFilter};
 use crate::config::quantity::{ByteSize, CpuShare, ModelId, Period, PidsLimit, ProviderName};
+use crate::config::rule::AllowList;
 use crate::config::{Enforcement, RuntimeChoice};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,9 @@ pub struct LaunchFlags {
     /// Where this machine can't enforce a limit: required (refuse) or best-effort (start and say so)
     #[arg(long, value_name = "MODE", help_heading = "Limits")]
     pub enforcement: Option<Enforcement>,
+    /// What commands may reach: rules such as api.example.com, *.example.org:8443 or 192.0.2.7:80, or none; repeatable
+    #[arg(long, value_name = "RULE,…")]
+    pub network: Vec<AllowList>,
     /// Image that sessions run in
     #[arg(long, value_name = "REFERENCE")]
     pub image: Option<ImageReference>,
@@ -74,8 +78,15 @@ impl LaunchFlags {
             provider: self.provider.clone(),
             model: self.model.clone(),
             effort: self.effort,
+            network: self.network(),
             log: self.log.clone(),
         }
+    }
+
+    /// The rules of all occurrences together.
+    fn network(&self) -> Option<AllowList> {
+        let rules = self.network.iter().flat_map(|list| list.0.iter().cloned());
+        (!self.network.is_empty()).then(|| AllowList(rules.collect()))
     }
 }
 
@@ -117,8 +128,29 @@ mod tests {
         assert_eq!(flags.memory, Some(ByteSize::from_mib(4096)));
         assert_eq!(flags.turn.map(|turn| turn.duration().as_secs()), Some(90));
         assert_eq!(flags.workspace.as_deref(), Some(Path::new("/here/sub")));
+        assert_eq!(flags.network, None);
         let error = parse(&["--memory", "4GB"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("write `MiB`, `GiB`"), "{error}");
+    }
+    #[test]
+    fn rules_of_all_occurrences_are_one_list() {
+        let network = |words: &[&str]| {
+            let flags = parse(words).unwrap().config_flags(Path::new("/"));
+            flags
+                .network
+                .unwrap()
+                .0
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            network(&["--network", "a.example,b.example:80", "--network=*.c.example"]),
+            ["a.example:443", "b.example:80", "*.c.example:443"]
+        );
+        assert_eq!(network(&["--network", "none"]), Vec::<String>::new());
+        let error = parse(&["--network", "https://a.example/"]).unwrap_err();
+        assert!(error.to_string().contains("no scheme, path or user"), "{error}");
     }
 }

@@ -155,7 +155,7 @@ mod tests {
     fn the_version_names_what_must_fit_together() {
         assert_eq!(
             *VERSION,
-            format!("{} (codex 0.169.0, guest contract 1)", env!("CARGO_PKG_VERSION"))
+            format!("{} (codex 0.169.0, guest contract 2)", env!("CARGO_PKG_VERSION"))
         );
     }
 
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn flags_of_later_versions_are_errors() {
         for words in [
-            ["serve", "--network=x"],
+            ["serve", "--listen=x"],
             ["run", "--profile=x"],
             ["serve", "--transport=http"],
         ] {

@@ -42,13 +42,15 @@ pub const PROVIDER: &str = "CODEX_MCP_PROVIDER";
 pub const MODEL: &str = "CODEX_MCP_MODEL";
 /// `codex.effort`.
 pub const EFFORT: &str = "CODEX_MCP_EFFORT";
+/// `network.allow`, comma-separated.
+pub const NETWORK: &str = "CODEX_MCP_NETWORK";
 /// `log.filter`.
 pub const LOG: &str = "CODEX_MCP_LOG";
 /// `log.format`.
 pub const LOG_FORMAT: &str = "CODEX_MCP_LOG_FORMAT";
 
 /// All of them, in the order of the documentation.
-pub const REGISTRY: [&str; 17] = [
+pub const REGISTRY: [&str; 18] = [
     CONFIG,
     RUNTIME,
     IMAGE,
@@ -64,6 +66,7 @@ pub const REGISTRY: [&str; 17] = [
     PROVIDER,
     MODEL,
     EFFORT,
+    NETWORK,
     LOG,
     LOG_FORMAT,
 ];

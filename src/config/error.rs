@@ -1,8 +1,11 @@
 //! What is wrong with a configuration, and how to mend it. All of it ends the program with one exit code.
 
+use crate::config::breadth::TooBroad;
 use crate::config::name::NameError;
 use crate::config::origin::Origin;
+use crate::config::proxy::ProxyError;
 use crate::config::quantity::{ProviderName, QuantityError};
+use crate::config::rule::{Rule, RuleError};
 use crate::config::url::UrlError;
 use std::fmt;
 use std::path::PathBuf;
@@ -32,6 +35,16 @@ pub enum ConfigError {
         provider: ProviderName,
         known: Vec<ProviderName>,
     },
+    #[error(
+        "{at}: `network.allow`: `{rule}` is too broad: {reason}; name the hosts that are needed, or mean it with \
+         `network.unrestricted = true` in a configuration file"
+    )]
+    TooBroad { at: Origin, rule: Rule, reason: TooBroad },
+    #[error(
+        "the environment variable {variable} names the proxy, as no layer sets `network.proxy`: {reason}; set \
+         `network.proxy` to the one to use, or `network.proxy = \"none\"` to use none"
+    )]
+    ProxyVariable { variable: &'static str, reason: ProxyError },
     #[error("no layer sets `{key}`; add it to your configuration file")]
     Missing { key: String },
     #[error("`{key}` has no default because HOME is not set; set HOME, {variable}, or `{key}` in a configuration file")]
@@ -59,6 +72,18 @@ pub enum BadValue {
     Name(#[from] NameError),
     #[error(transparent)]
     Url(#[from] UrlError),
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    #[error("a name server is an address, perhaps with a port: `192.0.2.53`, `192.0.2.53:5353`, `[2001:db8::53]:53`")]
+    NameServer,
+    #[error("belongs to a proxy: set `network.proxy` to its address in the same file")]
+    CredentialsWithoutProxy,
+    #[error("expected `true` or `false`")]
+    Switch(#[from] std::str::ParseBoolError),
+    #[error("expected a whole number from {least} to {most}")]
+    OutOfRange { least: u32, most: u32 },
     #[error("expected a whole number, at least 1")]
     Count(#[from] std::num::ParseIntError),
     #[error("is less than {least}, which is too little for Codex to run at all")]
@@ -148,6 +173,6 @@ mod tests {
         assert_eq!(nearest("limits.memroy"), "; did you mean `limits.memory`?");
         assert_eq!(nearest("limits.image"), "; did you mean `image`?");
         assert_eq!(nearest("codex.modle"), "; did you mean `codex.model`?");
-        assert_eq!(nearest("network"), "; docs/configuration.md lists what there is");
+        assert_eq!(nearest("telemetry"), "; docs/configuration.md lists what there is");
     }
 }

@@ -61,11 +61,33 @@ pub const KEY_FILE: Key = Key::new("providers.*.key.file");
 pub const KEY_COMMAND: Key = Key::new("providers.*.key.command");
 pub const ROOTS: Key = Key::new("workspace.roots").flag("--workspace");
 pub const MAX_FILES: Key = Key::new("workspace.max_files");
+pub const NETWORK_ALLOW: Key = Key::new("network.allow")
+    .variable(environment::NETWORK)
+    .flag("--network");
+pub const NETWORK_DENY: Key = Key::new("network.deny");
+pub const NETWORK_FROM: Key = Key::new("network.from");
+pub const NETWORK_PRIVATE: Key = Key::new("network.private");
+pub const NETWORK_UNRESTRICTED: Key = Key::new("network.unrestricted");
+pub const NETWORK_NAMESERVERS: Key = Key::new("network.nameservers");
+pub const NETWORK_PROXY: Key = Key::new("network.proxy");
+pub const NETWORK_PROXY_CREDENTIALS_ENV: Key = Key::new("network.proxy_credentials.env");
+pub const NETWORK_PROXY_CREDENTIALS_FILE: Key = Key::new("network.proxy_credentials.file");
+pub const NETWORK_PROXY_CREDENTIALS_COMMAND: Key = Key::new("network.proxy_credentials.command");
+pub const NETWORK_NO_PROXY: Key = Key::new("network.no_proxy");
+pub const NETWORK_PROXY_RESOLVES: Key = Key::new("network.proxy_resolves");
+pub const NETWORK_CA_BUNDLE: Key = Key::new("network.ca_bundle");
+pub const NETWORK_CONNECTIONS: Key = Key::new("network.connections");
+pub const NETWORK_CONNECTIONS_PER_SECOND: Key = Key::new("network.connections_per_second");
+pub const NETWORK_BYTES: Key = Key::new("network.bytes");
+pub const NETWORK_BYTES_PER_SECOND: Key = Key::new("network.bytes_per_second");
+pub const NETWORK_CONNECT: Key = Key::new("network.connect");
+pub const NETWORK_IDLE: Key = Key::new("network.idle");
+pub const NETWORK_TOTAL: Key = Key::new("network.total");
 pub const LOG_FILTER: Key = Key::new("log.filter").variable(environment::LOG).flag("--log");
 pub const LOG_FORMAT: Key = Key::new("log.format").variable(environment::LOG_FORMAT);
 
 /// All of them, in the order of the documentation.
-pub const REGISTRY: [Key; 23] = [
+pub const REGISTRY: [Key; 43] = [
     RUNTIME,
     IMAGE,
     STATE_DIR,
@@ -87,6 +109,26 @@ pub const REGISTRY: [Key; 23] = [
     KEY_COMMAND,
     ROOTS,
     MAX_FILES,
+    NETWORK_ALLOW,
+    NETWORK_DENY,
+    NETWORK_FROM,
+    NETWORK_PRIVATE,
+    NETWORK_UNRESTRICTED,
+    NETWORK_NAMESERVERS,
+    NETWORK_PROXY,
+    NETWORK_PROXY_CREDENTIALS_ENV,
+    NETWORK_PROXY_CREDENTIALS_FILE,
+    NETWORK_PROXY_CREDENTIALS_COMMAND,
+    NETWORK_NO_PROXY,
+    NETWORK_PROXY_RESOLVES,
+    NETWORK_CA_BUNDLE,
+    NETWORK_CONNECTIONS,
+    NETWORK_CONNECTIONS_PER_SECOND,
+    NETWORK_BYTES,
+    NETWORK_BYTES_PER_SECOND,
+    NETWORK_CONNECT,
+    NETWORK_IDLE,
+    NETWORK_TOTAL,
     LOG_FILTER,
     LOG_FORMAT,
 ];
@@ -134,7 +176,7 @@ mod tests {
             &["memory"],
             &["limits", "memory", "x"],
             &["*"],
-            &["network"],
+            &["net"],
         ] {
             assert_eq!(place(path), Place::Unknown, "{path:?}");
         }

@@ -42,6 +42,7 @@ pub struct Values {
     pub codex: CodexValues,
     pub providers: BTreeMap<Spanned<String>, ProviderValues>,
     pub workspace: WorkspaceValues,
+    pub network: NetworkValues,
     pub log: LogValues,
 }
 
@@ -91,9 +92,49 @@ pub struct WorkspaceValues {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct NetworkValues {
+    pub allow: Option<ListValues>,
+    pub deny: Option<ListValues>,
+    pub from: Option<ListValues>,
+    pub private: Option<ListValues>,
+    pub unrestricted: Option<Spanned<Switch>>,
+    pub nameservers: Option<ListValues>,
+    pub proxy: Option<Spanned<String>>,
+    pub proxy_credentials: Option<Spanned<KeyValues>>,
+    pub no_proxy: Option<ListValues>,
+    pub proxy_resolves: Option<Spanned<Switch>>,
+    pub ca_bundle: Option<Spanned<String>>,
+    pub connections: Option<Spanned<Scalar>>,
+    pub connections_per_second: Option<Spanned<Scalar>>,
+    pub bytes: Option<Spanned<Scalar>>,
+    pub bytes_per_second: Option<Spanned<Scalar>>,
+    pub connect: Option<Spanned<Scalar>>,
+    pub idle: Option<Spanned<Scalar>>,
+    pub total: Option<Spanned<Scalar>>,
+}
+
+/// Each item has its own place, and so each rule of a list its own line.
+pub type ListValues = Vec<Spanned<String>>;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct LogValues {
     pub filter: Option<Spanned<String>>,
     pub format: Option<Spanned<String>>,
+}
+
+/// `true` or `false`, as text like everything else here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Switch(bool);
+
+impl AsRef<str> for Switch {
+    fn as_ref(&self) -> &str {
+        match self.0 {
+            true => "true",
+            false => "false",
+        }
+    }
 }
 
 /// A number or a string, as text: `cpus = 2` and `cpus = "0.5"` are both natural to write.
@@ -165,7 +206,7 @@ impl FileLayer {
     fn deserialize(&self, table: Spanned<DeTable<'_>>) -> Result<Values, ConfigError> {
         Values::deserialize(toml::Deserializer::from(table)).map_err(|error| ConfigError::WrongType {
             at: self.origin_of(error.span()),
-            message: error.message().to_owned(),
+            message: without_value(error.message()),
         })
     }
 
@@ -257,6 +298,17 @@ impl FileLayer {
     }
 }
 
+/// Somebody who writes `key = "sk-…"` where a table belongs finds it by its line: the message need not show it.
+fn without_value(message: &str) -> String {
+    let expected = message
+        .strip_prefix("invalid type: string ")
+        .and_then(|rest| rest.rsplit_once(", expected "));
+    match expected {
+        Some((_, expected)) => format!("invalid type: a string, expected {expected}"),
+        None => message.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,7 +350,21 @@ mod tests {
         );
         assert_eq!(
             error("limits = \"${NAME}\""),
-            "/etc/c.toml:1: invalid type: string \"${NAME}\", expected a table"
+            "/etc/c.toml:1: invalid type: a string, expected a table"
+        );
+        for key in ["providers.x.key", "network.proxy_credentials"] {
+            assert_eq!(
+                error(&format!("{key} = \"me:sk-1, expected 2\"")),
+                "/etc/c.toml:1: invalid type: a string, expected a table"
+            );
+        }
+        assert_eq!(
+            error("[network]\nunrestricted = \"yes\"\n"),
+            "/etc/c.toml:2: invalid type: a string, expected a boolean"
+        );
+        assert_eq!(
+            error("[network]\nallow = \"api.example.com\"\n"),
+            "/etc/c.toml:2: invalid type: a string, expected a sequence"
         );
         assert!(
             error("a = 1\nb = \n").starts_with("/etc/c.toml:2: not TOML: "),
@@ -364,7 +430,10 @@ mod tests {
         for key in key::REGISTRY {
             let name = key.name.replace('*', "any");
             let value = match key.name.rsplit('.').next() {
-                Some("roots" | "command") => "[\"x\"]",
+                Some("roots" | "command" | "allow" | "deny" | "from" | "private" | "nameservers" | "no_proxy") => {
+                    "[\"x\"]"
+                }
+                Some("unrestricted" | "proxy_resolves") => "true",
                 _ => "\"x\"",
             };
             assert!(parse(&format!("{name} = {value}")).is_ok(), "{name}");

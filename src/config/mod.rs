@@ -5,6 +5,8 @@
 //! TOML: `${NAME}` is replaced inside parsed values.
 //!
 //! - [`quantity`], [`name`], [`url`]: sizes, shares, durations, names, addresses: parsed once.
+//! - [`host`], [`authority`], [`rule`], [`breadth`], [`network`]: what a session may reach.
+//! - [`proxy`]: the operator's own proxy.
 //! - [`origin`]: where a value came from.
 //! - [`key`]: the registry of keys, each with its variable and flag.
 //! - [`environment`]: the registry of `CODEX_MCP_*` variables.
@@ -14,16 +16,23 @@
 //! - [`load`]: reads the files and the environment.
 //! - [`error`]: what is wrong with a configuration, and how to mend it.
 
+pub mod authority;
+pub mod breadth;
 pub mod environment;
 pub mod error;
+pub mod host;
 pub mod interpolate;
 pub mod key;
 pub mod layer;
 pub mod load;
 pub mod name;
+pub mod network;
 pub mod origin;
+pub mod proxy;
 pub mod quantity;
 pub mod resolve;
+pub mod rule;
+pub mod target;
 pub mod url;
 
 pub use error::ConfigError;
@@ -48,6 +57,7 @@ pub struct Config {
     pub codex: CodexSettings,
     pub providers: BTreeMap<ProviderName, Provider>,
     pub workspace: WorkspaceSettings,
+    pub network: network::NetworkSettings,
     /// Where sessions, the staged guest and caches of facts live; mode 0700.
     pub state_dir: Sourced<PathBuf>,
     /// Where fetched packages and bootstrapped bases are kept.

@@ -1,5 +1,6 @@
 //! Words with a closed or checked spelling: which engine, what to do about limits, the image, the effort, the log.
 
+use super::network::PackageClient;
 use super::{Enforcement, LogFormat, RuntimeChoice};
 use serde::Serialize;
 use std::fmt;
@@ -55,6 +56,7 @@ macro_rules! words {
 
 words!(RuntimeChoice, "`auto`, `podman`, `docker`", { Auto = "auto", Podman = "podman", Docker = "docker" });
 words!(Enforcement, "`required`, `best-effort`", { Required = "required", BestEffort = "best-effort" });
+words!(PackageClient, "`cargo`, `npm`, `pip`, `go`", { Cargo = "cargo", Npm = "npm", Pip = "pip", Go = "go" });
 words!(LogFormat, "`text`, `json`", { Text = "text", Json = "json" });
 
 /// How hard a model thinks. Codex 0.169 takes any word and a model that does not know it stays silent, so the

@@ -22,6 +22,10 @@ pub enum Origin {
     Foreign {
         path: PathBuf,
     },
+    /// What a package client of this host is configured for (`network.from`).
+    Client {
+        name: &'static str,
+    },
     /// A parameter of a tool call.
     Call {
         parameter: &'static str,
@@ -36,6 +40,7 @@ impl fmt::Display for Origin {
             Self::Environment { name } => write!(f, "environment {name}"),
             Self::Flag { name } => write!(f, "flag {name}"),
             Self::Foreign { path } => write!(f, "{}", path.display()),
+            Self::Client { name } => write!(f, "network.from, as {name} is configured here"),
             Self::Call { parameter } => write!(f, "parameter `{parameter}`"),
         }
     }

@@ -11,6 +11,7 @@ use crate::config::layer::{FileLayer, KeyValues, LayerSource, Scalar, Values};
 use crate::config::name::{Effort, ImageReference, LogFilter};
 use crate::config::origin::{Origin, Sourced};
 use crate::config::quantity::{BaseUrl, ByteSize, CpuShare, ModelId, Period, PidsLimit, ProviderName};
+use crate::config::rule::AllowList;
 use crate::config::{
     CodexSettings, Config, Enforcement, Limits, LogSettings, Provider, RuntimeChoice, SecretSource, WorkspaceSettings,
 };
@@ -20,6 +21,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
+
+mod network;
+mod proxy;
 
 /// The annotated defaults, which are also their documentation.
 pub const DEFAULTS: &str = include_str!("../../config/codex-mcp.toml");
@@ -61,6 +65,8 @@ pub struct ConfigFlags {
     pub provider: Option<ProviderName>,
     pub model: Option<ModelId>,
     pub effort: Option<Effort>,
+    /// `network.allow`.
+    pub network: Option<AllowList>,
     pub log: Option<LogFilter>,
 }
 
@@ -93,6 +99,7 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
         codex,
         providers,
         workspace: stack.workspace(flags)?,
+        network: stack.network(flags)?,
         state_dir: stack.directory(
             key::STATE_DIR,
             |v| v.state_dir.as_ref(),
@@ -139,11 +146,25 @@ impl Stack<'_> {
         BadValue: From<T::Err>,
         S: AsRef<str>,
     {
+        self.value_of(key, in_file, flag, |text| text.parse().map_err(BadValue::from))
+    }
+
+    /// As [`Self::value`], for what is not parsed from its text alone.
+    fn value_of<T, S>(
+        &self,
+        key: Key,
+        in_file: fn(&Values) -> Option<&Spanned<S>>,
+        flag: Option<T>,
+        parse: impl Fn(&str) -> Result<T, BadValue>,
+    ) -> Result<Option<Sourced<T>>, ConfigError>
+    where
+        S: AsRef<str>,
+    {
         let mut strongest = None;
         for file in self.files {
             if let Some(written) = in_file(&file.values) {
-                let parsed = written.get_ref().as_ref().parse();
-                let value = parsed.map_err(|error: T::Err| bad_value(file, key.name, written.span(), error))?;
+                let value = parse(written.get_ref().as_ref());
+                let value = value.map_err(|reason| bad_value(file, key.name, written.span(), reason))?;
                 strongest = Some(Sourced::new(value, file.origin(written.span())));
             }
         }
@@ -151,11 +172,11 @@ impl Stack<'_> {
             && let Some(text) = self.environment.text(variable)?
         {
             let origin = Origin::Environment { name: variable };
-            let value = text.parse().map_err(|error: T::Err| ConfigError::BadValue {
+            let value = parse(text).map_err(|reason| ConfigError::BadValue {
                 at: origin.clone(),
                 key: key.name.to_owned(),
                 written: Some(format!("{text:?}")),
-                reason: error.into(),
+                reason,
             })?;
             strongest = Some(Sourced::new(value, origin));
         }
@@ -165,14 +186,20 @@ impl Stack<'_> {
         Ok(strongest)
     }
 
+    fn period(
+        &self,
+        key: Key,
+        in_file: fn(&Values) -> Option<&Spanned<Scalar>>,
+        flag: Option<Period>,
+    ) -> Result<Sourced<Duration>, ConfigError> {
+        let period = needed(key, self.value(key, in_file, flag)?)?;
+        Ok(Sourced::new(period.value.duration(), period.origin))
+    }
+
     fn limits(&self, flags: &ConfigFlags) -> Result<Limits, ConfigError> {
         let size = |key: Key, in_file: fn(&Values) -> Option<&Spanned<Scalar>>, flag, least: &'static str| {
             let size: Sourced<ByteSize> = needed(key, self.value(key, in_file, flag)?)?;
             at_least(key, size, least)
-        };
-        let period = |key: Key, in_file: fn(&Values) -> Option<&Spanned<Scalar>>, flag| {
-            let period: Sourced<Period> = needed(key, self.value(key, in_file, flag)?)?;
-            Ok::<_, ConfigError>(Sourced::<Duration>::new(period.value.duration(), period.origin))
         };
         Ok(Limits {
             memory: size(key::MEMORY, |v| v.limits.memory.as_ref(), flags.memory, "64MiB")?,
@@ -186,8 +213,8 @@ impl Stack<'_> {
             )?,
             tmp: size(key::TMP, |v| v.limits.tmp.as_ref(), flags.tmp, "1MiB")?,
             workspace: size(key::WORKSPACE, |v| v.limits.workspace.as_ref(), None, "1")?,
-            turn: period(key::TURN, |v| v.limits.turn.as_ref(), flags.turn)?,
-            wall: period(key::WALL, |v| v.limits.wall.as_ref(), flags.wall)?,
+            turn: self.period(key::TURN, |v| v.limits.turn.as_ref(), flags.turn)?,
+            wall: self.period(key::WALL, |v| v.limits.wall.as_ref(), flags.wall)?,
             enforcement: needed(
                 key::ENFORCEMENT,
                 self.value(key::ENFORCEMENT, |v| v.limits.enforcement.as_ref(), flags.enforcement)?,
@@ -333,27 +360,8 @@ impl Stack<'_> {
         xdg_variable: &'static str,
         below_home: &str,
     ) -> Result<Sourced<PathBuf>, ConfigError> {
-        let mut strongest = None;
-        for file in self.files {
-            if let Some(written) = in_file(&file.values) {
-                let path = self.path(written.get_ref());
-                let path = path.map_err(|reason| bad_value(file, key.name, written.span(), reason))?;
-                strongest = Some(Sourced::new(path, file.origin(written.span())));
-            }
-        }
-        if let Some(variable) = key.variable
-            && let Some(text) = self.environment.text(variable)?
-        {
-            let at = Origin::Environment { name: variable };
-            let path = self.path(text).map_err(|reason| ConfigError::BadValue {
-                at: at.clone(),
-                key: key.name.to_owned(),
-                written: Some(format!("{text:?}")),
-                reason,
-            })?;
-            strongest = Some(Sourced::new(path, at));
-        }
-        if let Some(directory) = strongest {
+        let configured = self.value_of(key, in_file, None, |text| self.path(text))?;
+        if let Some(directory) = configured {
             return Ok(directory);
         }
         let xdg = self.environment.directory(xdg_variable).map(Path::to_path_buf);
@@ -406,26 +414,26 @@ fn at_least(key: Key, size: Sourced<ByteSize>, least: &'static str) -> Result<So
 mod tests {
     use super::*;
 
-    fn file(path: &str, text: &str) -> FileLayer {
+    pub(super) fn file(path: &str, text: &str) -> FileLayer {
         FileLayer::parse(LayerSource::File(path.into()), text, &home()).unwrap()
     }
 
-    fn home() -> Environment {
+    pub(super) fn home() -> Environment {
         Environment::from_pairs([("HOME", "/home/u")])
     }
 
-    fn user(text: &str) -> Layers {
+    pub(super) fn user(text: &str) -> Layers {
         Layers {
             user: Some(file("/u.toml", text)),
             ..Layers::default()
         }
     }
 
-    fn resolve_user(text: &str) -> Result<Config, ConfigError> {
+    pub(super) fn resolve_user(text: &str) -> Result<Config, ConfigError> {
         resolve(user(text), &home(), &ConfigFlags::default())
     }
 
-    fn refusal(text: &str) -> String {
+    pub(super) fn refusal(text: &str) -> String {
         resolve_user(text).unwrap_err().to_string()
     }
 

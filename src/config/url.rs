@@ -2,6 +2,8 @@
 //!
 //! Only configuration makes one. A tool call never can: the credential goes wherever this points.
 
+use crate::config::authority::{Authority, AuthorityError, Port};
+use crate::config::host::Host;
 use hyper::http::uri::{self, Uri};
 use serde::Serialize;
 use std::fmt;
@@ -13,9 +15,8 @@ use std::str::FromStr;
 #[serde(into = "String")]
 pub struct BaseUrl {
     pub scheme: Scheme,
-    /// As in the URL: a name, an IPv4 address, or an IPv6 address in brackets. Lower case.
-    pub host: String,
-    pub port: u16,
+    pub host: Host,
+    pub port: Port,
     /// Empty, or begins with `/` and does not end with one.
     pub path: String,
 }
@@ -28,10 +29,10 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    const fn usual_port(self) -> u16 {
+    const fn usual_port(self) -> Port {
         match self {
-            Self::Https => 443,
-            Self::Http => 80,
+            Self::Https => Port::HTTPS,
+            Self::Http => Port::HTTP,
         }
     }
 }
@@ -47,8 +48,8 @@ pub enum UrlError {
     UserInfo,
     #[error("a base URL has no `?query` and no `#fragment`")]
     QueryOrFragment,
-    #[error("the host is a name, an IPv4 address or an IPv6 address in brackets, the port a number from 1 to 65535")]
-    HostOrPort,
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     #[error("the path has plain segments: no `.`, `..`, empty segment or unusual character")]
     Path,
 }
@@ -70,53 +71,23 @@ impl FromStr for BaseUrl {
             Some(scheme) if *scheme == uri::Scheme::HTTP => Scheme::Http,
             _ => return Err(UrlError::Scheme),
         };
-        let authority = uri.authority().ok_or(UrlError::HostOrPort)?.as_str();
+        let authority = uri.authority().ok_or(UrlError::NotAUrl)?.as_str();
         if authority.contains('@') {
             return Err(UrlError::UserInfo);
         }
-        let (host, port) = split_authority(authority, scheme.usual_port()).ok_or(UrlError::HostOrPort)?;
+        // `Uri` takes `host:99999` and `host:` as a host without a port, so its own parts are not asked.
+        let Authority { host, port } = authority.parse()?;
         let path = uri.path().trim_end_matches('/');
         if !path.is_empty() && !path.split('/').skip(1).all(is_plain_segment) {
             return Err(UrlError::Path);
         }
         Ok(Self {
             scheme,
-            host: host.to_ascii_lowercase(),
-            port,
+            host,
+            port: port.unwrap_or(scheme.usual_port()),
             path: path.to_owned(),
         })
     }
-}
-
-/// `Uri` takes `host:99999` and `host:` as a host without a port, so this splits strictly.
-fn split_authority(authority: &str, usual_port: u16) -> Option<(&str, u16)> {
-    let host_end = match authority.strip_prefix('[') {
-        Some(rest) => rest.find(']')? + 2,
-        None => authority.find(':').unwrap_or(authority.len()),
-    };
-    let (host, port) = authority.split_at(host_end);
-    let port = match port.strip_prefix(':') {
-        Some(digits) if digits.bytes().all(|c| c.is_ascii_digit()) => digits.parse().ok().filter(|port| *port != 0)?,
-        None if port.is_empty() => usual_port,
-        _ => return None,
-    };
-    is_host(host).then_some((host, port))
-}
-
-fn is_host(host: &str) -> bool {
-    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return inner.parse::<std::net::Ipv6Addr>().is_ok();
-    }
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
-    };
-    host.len() <= 253 && host.split('.').all(label)
 }
 
 fn is_plain_segment(segment: &str) -> bool {
@@ -130,7 +101,7 @@ impl fmt::Display for BaseUrl {
             Scheme::Https => "https",
             Scheme::Http => "http",
         };
-        write!(f, "{scheme}://{}", self.host)?;
+        write!(f, "{scheme}://{}", self.host.in_authority())?;
         if self.port != self.scheme.usual_port() {
             write!(f, ":{}", self.port)?;
         }
@@ -147,6 +118,8 @@ impl From<BaseUrl> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::authority::PortError;
+    use crate::config::host::HostError;
     use proptest::prelude::*;
 
     #[test]
@@ -156,8 +129,8 @@ mod tests {
             url,
             BaseUrl {
                 scheme: Scheme::Https,
-                host: "api.example.com".into(),
-                port: 443,
+                host: "api.example.com".parse().unwrap(),
+                port: Port::HTTPS,
                 path: "/v1".into()
             }
         );
@@ -172,6 +145,8 @@ mod tests {
 
     #[test]
     fn what_could_mislead_the_broker_is_refused() {
+        const PORT: UrlError = UrlError::Authority(AuthorityError::Port(PortError));
+        let host = |error| UrlError::Authority(AuthorityError::Host(error));
         for (text, reason) in [
             ("", UrlError::NotAUrl),
             ("api.example.com/v1", UrlError::NotAUrl),
@@ -185,11 +160,13 @@ mod tests {
             ("https://h/\u{7}", UrlError::NotAUrl),
             ("https://h/\r\nX: y", UrlError::NotAUrl),
             ("https://h/ü", UrlError::NotAUrl),
-            ("https://h:0/", UrlError::HostOrPort),
-            ("https://h:99999/", UrlError::HostOrPort),
-            ("https://h:/", UrlError::HostOrPort),
-            ("https://a..b/", UrlError::HostOrPort),
-            ("https://-a/", UrlError::HostOrPort),
+            ("https://h:0/", PORT),
+            ("https://h:99999/", PORT),
+            ("https://h:/", PORT),
+            ("https://a..b/", host(HostError::EmptyLabel)),
+            ("https://-a/", host(HostError::Hyphen)),
+            ("https://127.1/", host(HostError::AddressLike)),
+            ("https://[::ffff:127.0.0.1]/", host(HostError::Ipv4InIpv6)),
             ("https://h/a/../b", UrlError::Path),
             ("https://h//a", UrlError::Path),
             ("https://h/%2e%2e/a", UrlError::Path),
@@ -203,11 +180,11 @@ mod tests {
         fn a_printed_url_is_the_same_url(
             secure: bool,
             host in "[a-z][a-z0-9]{0,8}(\\.[a-z]{1,5}){0,2}",
-            port in 1_u16..,
+            port in (1_u16..).prop_filter_map("a port", Port::new),
             path in "(/[a-zA-Z0-9_~-]{1,6}){0,3}",
         ) {
             let scheme = if secure { Scheme::Https } else { Scheme::Http };
-            let url = BaseUrl { scheme, host, port, path };
+            let url = BaseUrl { scheme, host: host.parse().unwrap(), port, path };
             prop_assert_eq!(url.to_string().parse(), Ok(url));
         }
 
