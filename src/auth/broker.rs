@@ -264,9 +264,14 @@ impl Route {
                 provider,
                 base_url,
                 reason: format!(
-                    "{reason}; a private authority's certificate belongs into this machine's trust store, or into the file \
-                     that SSL_CERT_FILE names where codex-mcp is started"
+                    "{reason}; a private authority's certificate belongs into the file that network.ca_bundle names, or into \
+                     this machine's trust store"
                 ),
+            },
+            UpstreamError::Trust(error) => Refusal::Untrusted {
+                provider,
+                base_url,
+                reason: error.to_string(),
             },
             UpstreamError::Unreachable(reason) => Refusal::Unreachable {
                 provider,
@@ -335,8 +340,12 @@ impl Body for Slotted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::network::Resolution;
     use crate::config::quantity::{BaseUrl, Scheme};
     use crate::config::{Origin, SecretSource, Sourced};
+    use crate::dial::fixtures::{Behaviour, ConnectProxy, ESTABLISHED, settings};
+    use crate::dial::proxy::Proxy;
+    use crate::dial::{Dialer, Names};
     use serde_json::Value;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -361,13 +370,17 @@ mod tests {
         name.parse().unwrap()
     }
 
+    fn upstream() -> Upstream {
+        Upstream::new(Dialer::new(Names::new(&[])), None)
+    }
+
     fn broker(address: SocketAddr, variable: Option<&str>) -> Arc<Broker> {
         let provider = Provider {
             base_url: Sourced::new(
                 BaseUrl {
                     scheme: Scheme::Http,
-                    host: address.ip().to_string(),
-                    port: address.port(),
+                    host: address.ip().to_string().parse().unwrap(),
+                    port: address.port().to_string().parse().unwrap(),
                     path: "/base/v1".into(),
                 },
                 Origin::Default,
@@ -376,7 +389,7 @@ mod tests {
         };
         let secrets = SecretReader::new(|name| (name == "KEY").then(|| KEY.to_owned()));
         let providers = BTreeMap::from([(name("openai"), provider)]);
-        Arc::new(Broker::new(providers, secrets, Upstream::new()))
+        Arc::new(Broker::new(providers, secrets, upstream()))
     }
 
     impl Bench {
@@ -636,13 +649,48 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn requests_go_through_the_operators_proxy_and_its_pool_is_kept() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let proxy = ConnectProxy::start(move |_| Behaviour::Connect(ESTABLISHED, to)).await;
+        let proxied = Proxy::new(settings(proxy.address, &[], Resolution::Here), None);
+        let dialer = Dialer::through(Names::new(&[]), proxied);
+        // An address that leads nowhere from here.
+        let mut broker = Arc::into_inner(broker("192.0.2.1:80".parse().unwrap(), Some("KEY"))).unwrap();
+        broker.upstream = Upstream::new(dialer, None);
+        let session = Arc::new(broker).for_session(&name("openai")).await.unwrap();
+        let bench = Bench { listener, session };
+        let mut guest = bench.connect();
+        let (mut provider, request) = (None, format!("{POST}\r\n{{}}"));
+        for _ in 0..2 {
+            guest.write_all(request.as_bytes()).await.unwrap();
+            let stream = match &mut provider {
+                Some(stream) => stream,
+                None => provider.insert(bench.listener.accept().await.unwrap().0),
+            };
+            let received = read_request(stream).await;
+            assert!(
+                received.starts_with("POST /base/v1/responses HTTP/1.1\r\n"),
+                "{received}"
+            );
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .await
+                .unwrap();
+            let answered = read_answer(&mut guest).await;
+            assert!(answered.ends_with("ok"), "{answered}");
+        }
+        assert_eq!(proxy.targets(), ["192.0.2.1:80"]);
+    }
+
+    #[tokio::test]
     async fn a_tls_provider_is_never_spoken_to_in_plain_text() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let request = Request::builder()
             .uri(format!("http://{}/v1/models", listener.local_addr().unwrap()))
             .body(whole(String::new()))
             .unwrap();
-        let upstream = Upstream::new();
+        let upstream = upstream();
         tokio::select! {
             answer = upstream.send(Scheme::Https, request) => assert!(answer.is_err()),
             _ = listener.accept() => panic!("connected in plain text"),

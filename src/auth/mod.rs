@@ -7,11 +7,13 @@
 //! - [`secret`]: the type, and reading one from its source.
 //! - [`passage`]: which requests and headers pass (pure).
 //! - [`refusal`]: what the broker answers by itself, so that Codex stops and says why (pure).
-//! - [`upstream`]: the provider's end: name resolution, TLS, the request.
+//! - [`upstream`]: the provider's end: TLS, the request.
+//! - [`proxy_credentials`]: user and password for the operator's own proxy.
 //! - [`broker`]: serves the guest's model connections.
 
 pub mod broker;
 pub mod passage;
+pub mod proxy_credentials;
 pub mod refusal;
 pub mod secret;
 pub mod upstream;

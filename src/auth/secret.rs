@@ -34,7 +34,7 @@ pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
     /// Takes what a source gave, without one trailing line end.
-    fn parse(mut bytes: Zeroizing<Vec<u8>>) -> Result<Self, Flaw> {
+    pub(super) fn parse(mut bytes: Zeroizing<Vec<u8>>) -> Result<Self, Flaw> {
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
             if bytes.last() == Some(&b'\r') {
