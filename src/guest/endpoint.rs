@@ -1,36 +1,57 @@
-//! The loopback model endpoint: each TCP connection becomes a stream to the host. Nothing is parsed here; what may be
-//! asked of the model is the broker's decision, on the host.
+//! The loopback ports: each TCP connection becomes a stream to the host. Nothing is parsed here; what may be asked of the
+//! model is the broker's decision and what may leave the egress relay's, both on the host.
 
 use crate::guest::say;
 use crate::wire::contract::GuestStream;
 use crate::wire::frame;
-use crate::wire::mux::{MuxStream, Opener};
+use crate::wire::mux::{self, MuxStream, Opener};
 use std::io;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 /// After a failed accept (no descriptors left): long enough not to spin, short enough not to be missed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The bound port.
+/// Bytes on their way between a connection and its stream, each direction. What a connection has to give is read at once
+/// into a few large frames: with tokio's own 8 KiB, the wake-ups between them halved the throughput.
+const BUFFER: usize = 2 * mux::FRAME;
+
+/// One bound port, and what its connections are to the host.
 #[derive(Debug)]
-pub struct Endpoint(TcpListener);
+pub struct Endpoint {
+    listener: TcpListener,
+    kind: GuestStream,
+    /// Streams that this port may have open. Each port has its own, so that a flood on one leaves the other its share.
+    share: Arc<Semaphore>,
+}
 
 impl Endpoint {
     /// Binds `port` on the container's own loopback.
-    pub async fn bind(port: u16) -> io::Result<Self> {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map(Self)
+    pub async fn bind(port: u16, kind: GuestStream, share: usize) -> io::Result<Self> {
+        Ok(Self {
+            listener: TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?,
+            kind,
+            share: Arc::new(Semaphore::new(share)),
+        })
     }
 
     /// Accepts until the link ends.
     ///
-    /// The stream comes first and the connection second: with all of the guest's share of streams in use, further
+    /// The stream comes first and the connection second: with all of this port's share of streams in use, further
     /// connections wait in the kernel's backlog.
     pub async fn serve(self, opener: Opener) {
-        while let Ok(stream) = opener.open().await {
+        loop {
+            let Ok(permit) = Arc::clone(&self.share).acquire_owned().await else {
+                return;
+            };
+            let Ok(stream) = opener.open().await else {
+                return;
+            };
             let connection = loop {
-                match self.0.accept().await {
+                match self.listener.accept().await {
                     Ok((connection, _)) => break connection,
                     Err(error) => {
                         say(format_args!("can't accept a connection: {error}"));
@@ -38,16 +59,20 @@ impl Endpoint {
                     }
                 }
             };
-            tokio::spawn(relay(connection, stream));
+            let kind = self.kind.clone();
+            tokio::spawn(async move {
+                relay(connection, stream, kind).await;
+                drop(permit);
+            });
         }
     }
 }
 
 /// An end of either side, clean or not, ends here; the two ends are told by their half-closes and resets.
-async fn relay(mut connection: TcpStream, mut stream: MuxStream) {
+async fn relay(mut connection: TcpStream, mut stream: MuxStream, kind: GuestStream) {
     // Server-sent events are small; none should wait for the next.
     let _ = connection.set_nodelay(true);
-    if frame::write(&mut stream, &GuestStream::Model).await.is_ok() {
-        let _ = tokio::io::copy_bidirectional(&mut connection, &mut stream).await;
+    if frame::write(&mut stream, &kind).await.is_ok() {
+        let _ = tokio::io::copy_bidirectional_with_sizes(&mut connection, &mut stream, BUFFER, BUFFER).await;
     }
 }

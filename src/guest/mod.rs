@@ -9,7 +9,8 @@
 //! - [`descriptors`]: takes the pipe away from stdin and stdout.
 //! - [`readback`], [`mountinfo`], [`cgroup`]: what the kernel says about this place.
 //! - [`spawn`], [`processes`], [`reaper`]: starting, signalling, ending.
-//! - [`endpoint`]: the loopback port.
+//! - [`sockets`]: which sockets those may make.
+//! - [`endpoint`]: the loopback ports.
 //! - [`oom_score`], [`memory`]: whom the kernel shall kill for memory, and whom it did.
 
 mod cgroup;
@@ -22,11 +23,14 @@ mod processes;
 mod readback;
 mod reaper;
 mod service;
+mod sockets;
 mod spawn;
 
 use crate::guest::oom_score::OomScore;
 use crate::guest::reaper::Reach;
 use crate::guest::service::{Ending, Signals};
+use crate::guest::sockets::Sockets;
+use crate::wire::mux;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -56,9 +60,18 @@ fn run() -> io::Result<Ending> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let signals = Signals::listen()?;
+        mux::widen(&output);
         let reader = pipe::Receiver::from_owned_fd(input)?;
         let writer = pipe::Sender::from_owned_fd(output)?;
-        Ok(service::serve(reader, writer, signals, Reach::of_this_process(), Some(oom_score)).await)
+        Ok(service::serve(
+            reader,
+            writer,
+            signals,
+            Reach::of_this_process(),
+            Some(oom_score),
+            Sockets::Restricted,
+        )
+        .await)
     })
 }
 

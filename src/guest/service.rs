@@ -8,11 +8,12 @@ use crate::guest::memory::{self, MemoryWatch};
 use crate::guest::oom_score::OomScore;
 use crate::guest::processes::Processes;
 use crate::guest::reaper::{Reach, group_lives};
+use crate::guest::sockets::Sockets;
 use crate::guest::spawn::{self, SpawnError};
 use crate::guest::{readback, say};
 use crate::wire::contract::{
-    CONTRACT, FromGuest, GuestSpec, HostStream, LimitReading, MAX_FRAME, ProcessEnd, ProcessNumber, Ready, SpawnReply,
-    SpawnRequest, ToGuest,
+    CONTRACT, FromGuest, GuestSpec, GuestStream, HostStream, LimitReading, MAX_FRAME, ProcessEnd, ProcessNumber, Ready,
+    SpawnReply, SpawnRequest, ToGuest,
 };
 use crate::wire::frame::{self, ReadError};
 use crate::wire::mux::{self, Incoming, MuxEnd, MuxStream, Role};
@@ -103,6 +104,7 @@ pub async fn serve<R, W>(
     mut signals: Signals,
     reach: Reach,
     oom_score: Option<OomScore>,
+    sockets: Sockets,
 ) -> Ending
 where
     R: AsyncRead + Unpin,
@@ -114,12 +116,12 @@ where
         biased;
         end = &mut driver => return Ending::Pipe(end),
         () = asked_to_end(&mut signals) => return Ending::Terminated,
-        welcome = handshake(&mut incoming) => welcome,
+        welcome = handshake(&mut incoming, sockets) => welcome,
     };
     let Welcome {
         control,
         spec,
-        endpoint,
+        endpoints: Endpoints { model, proxy },
         memory,
     } = match welcome {
         Ok(welcome) => welcome,
@@ -144,7 +146,8 @@ where
         end = driver => Ending::Pipe(end),
         ending = guest.live(signals, orders(reader), incoming, Duration::from_secs(spec.wall_seconds)) => ending,
         ending = report(writer, outbox) => ending,
-        () = endpoint.serve(opener) => Ending::Pipe(MuxEnd::Closed),
+        () = model.serve(opener.clone()) => Ending::Pipe(MuxEnd::Closed),
+        () = proxy.serve(opener) => Ending::Pipe(MuxEnd::Closed),
     };
     reach.kill(guest.processes.groups());
     ending
@@ -153,24 +156,29 @@ where
 struct Welcome {
     control: MuxStream,
     spec: GuestSpec,
-    endpoint: Endpoint,
+    endpoints: Endpoints,
     memory: Option<MemoryWatch>,
 }
 
-async fn handshake(incoming: &mut Incoming) -> Result<Welcome, Ending> {
+struct Endpoints {
+    model: Endpoint,
+    proxy: Endpoint,
+}
+
+async fn handshake(incoming: &mut Incoming, sockets: Sockets) -> Result<Welcome, Ending> {
     let Some(mut control) = incoming.next().await else {
         return Err(Ending::Pipe(MuxEnd::Closed));
     };
     let body = frame::read_body(&mut control, MAX_FRAME)
         .await
         .map_err(|error| unreadable(&error))?;
-    match prepare(&body).await {
-        Ok((spec, ready, endpoint, memory)) => {
+    match prepare(&body, sockets).await {
+        Ok((spec, ready, endpoints, memory)) => {
             send(&mut control, &FromGuest::Ready(Box::new(ready))).await?;
             Ok(Welcome {
                 control,
                 spec,
-                endpoint,
+                endpoints,
                 memory,
             })
         }
@@ -182,7 +190,7 @@ async fn handshake(incoming: &mut Incoming) -> Result<Welcome, Ending> {
 }
 
 /// All that can be refused, in the words in which it is.
-async fn prepare(body: &[u8]) -> Result<(GuestSpec, Ready, Endpoint, Option<MemoryWatch>), String> {
+async fn prepare(body: &[u8], sockets: Sockets) -> Result<(GuestSpec, Ready, Endpoints, Option<MemoryWatch>), String> {
     /// As much of the spec as every version has.
     #[derive(Deserialize)]
     struct Version {
@@ -197,16 +205,31 @@ async fn prepare(body: &[u8]) -> Result<(GuestSpec, Ready, Endpoint, Option<Memo
         ));
     }
     let spec: GuestSpec = frame::parse(body).map_err(|error| text(&error))?;
-    let endpoint = Endpoint::bind(spec.model_port)
-        .await
-        .map_err(|error| format!("can't bind the model endpoint, port {}: {error}", spec.model_port))?;
+    let bind = async |what: &str, port, kind, share| {
+        let bound = Endpoint::bind(port, kind, share).await;
+        bound.map_err(|error| format!("can't bind {what}, port {port}: {error}"))
+    };
+    let endpoints = Endpoints {
+        model: bind(
+            "the model endpoint",
+            spec.model_port,
+            GuestStream::Model,
+            mux::FOR_MODEL,
+        )
+        .await?,
+        proxy: bind("the proxy", spec.proxy_port, GuestStream::Proxy, mux::FOR_PROXY).await?,
+    };
     let ready = readback::read(&spec.sized_mounts).map_err(|error| text(&error))?;
+    // After the engine's own filter was read back, so that this one can't stand in for it.
+    sockets
+        .apply()
+        .map_err(|error| format!("can't restrict which sockets are made: {error}"))?;
     // Without a limit of its own, this cgroup may be the host's: its kills are not ours to report.
     let memory = match ready.cgroup.memory {
         LimitReading::Limited(_) => readback::memory_events().map_err(|error| text(&error))?,
         LimitReading::Unlimited | LimitReading::Unknown(_) => None,
     };
-    Ok((spec, ready, endpoint, memory.map(MemoryWatch::new)))
+    Ok((spec, ready, endpoints, memory.map(MemoryWatch::new)))
 }
 
 async fn send(control: &mut MuxStream, message: &FromGuest) -> Result<(), Ending> {
@@ -405,6 +428,7 @@ mod tests {
             contract: CONTRACT,
             session: "test".into(),
             model_port: free_port(),
+            proxy_port: free_port(),
             wall_seconds: 600,
             sized_mounts: vec!["/dev/shm".into()],
         }
@@ -416,7 +440,14 @@ mod tests {
         let signals = Signals::listen().unwrap();
         (
             near,
-            tokio::spawn(serve(reader, writer, signals, Reach::Own, oom_score)),
+            tokio::spawn(serve(
+                reader,
+                writer,
+                signals,
+                Reach::Own,
+                oom_score,
+                Sockets::AsTheyAre,
+            )),
         )
     }
 
@@ -687,22 +718,74 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_connections_than_streams_wait_their_turn() {
+    async fn each_port_is_its_own_kind_of_stream() {
         let spec = spec();
         let (_link, mut streams, _guest) = connect(&spec).await;
-        let mut clients = Vec::new();
-        for _ in 0..=mux::OPENED_BY_GUEST {
-            clients.push(TcpStream::connect(("127.0.0.1", spec.model_port)).await.unwrap());
+        for (port, kind) in [
+            (spec.proxy_port, GuestStream::Proxy),
+            (spec.model_port, GuestStream::Model),
+        ] {
+            let _client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            assert_eq!(streams.next().await.unwrap().kind, kind);
         }
+    }
+
+    async fn clients(port: u16, number: usize) -> Vec<TcpStream> {
+        let mut clients = Vec::new();
+        for _ in 0..number {
+            clients.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        }
+        clients
+    }
+
+    async fn opened(streams: &mut GuestStreams, number: usize, kind: &GuestStream) -> Vec<link::Opened> {
         let mut held = Vec::new();
-        for _ in 0..mux::OPENED_BY_GUEST {
+        for _ in 0..number {
             held.push(streams.next().await.unwrap());
         }
-        let mut last = Box::pin(streams.next());
-        assert!(futures_util::poll!(&mut last).is_pending());
-        clients.remove(0);
-        held.clear();
-        assert!(last.await.is_some());
+        assert!(held.iter().all(|opened| opened.kind == *kind));
+        held
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_a_ports_share_wait_their_turn() {
+        for (kind, share) in [
+            (GuestStream::Model, mux::FOR_MODEL),
+            (GuestStream::Proxy, mux::FOR_PROXY),
+        ] {
+            let spec = spec();
+            let (_link, mut streams, _guest) = connect(&spec).await;
+            let port = match kind {
+                GuestStream::Model => spec.model_port,
+                GuestStream::Proxy => spec.proxy_port,
+            };
+            let mut clients = clients(port, share + 1).await;
+            let mut held = opened(&mut streams, share, &kind).await;
+            let mut last = Box::pin(streams.next());
+            assert!(futures_util::poll!(&mut last).is_pending());
+            clients.remove(0);
+            held.clear();
+            assert!(last.await.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_one_port_leaves_the_other_its_share() {
+        for (kind, share, other, others_share) in [
+            (GuestStream::Proxy, mux::FOR_PROXY, GuestStream::Model, mux::FOR_MODEL),
+            (GuestStream::Model, mux::FOR_MODEL, GuestStream::Proxy, mux::FOR_PROXY),
+        ] {
+            let spec = spec();
+            let (_link, mut streams, _guest) = connect(&spec).await;
+            let (flooded, free) = match kind {
+                GuestStream::Model => (spec.model_port, spec.proxy_port),
+                GuestStream::Proxy => (spec.proxy_port, spec.model_port),
+            };
+            let _flood = clients(flooded, 4 * share).await;
+            let _held = opened(&mut streams, share, &kind).await;
+            let _clients = clients(free, others_share).await;
+            opened(&mut streams, others_share, &other).await;
+        }
     }
 
     #[tokio::test]
@@ -738,7 +821,10 @@ mod tests {
     #[tokio::test]
     async fn a_newer_hosts_spec_is_refused_by_its_version_not_by_its_shape() {
         let body = format!(r#"{{"contract":{},"invented":true}}"#, CONTRACT + 1);
-        let reason = prepare(body.as_bytes()).await.map(|_| ()).unwrap_err();
+        let reason = prepare(body.as_bytes(), Sockets::AsTheyAre)
+            .await
+            .map(|_| ())
+            .unwrap_err();
         assert_eq!(
             reason,
             format!(
@@ -748,7 +834,7 @@ mod tests {
         );
         let body = format!(r#"{{"contract":{CONTRACT},"invented":true}}"#);
         assert!(
-            prepare(body.as_bytes())
+            prepare(body.as_bytes(), Sockets::AsTheyAre)
                 .await
                 .map(|_| ())
                 .unwrap_err()

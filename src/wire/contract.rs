@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The version of this contract. The image carries it as a label, the guest repeats it in [`Ready`].
-pub const CONTRACT: u32 = 1;
+pub const CONTRACT: u32 = 2;
 
 /// The largest frame either side accepts, in bytes.
 pub const MAX_FRAME: usize = 1 << 20;
@@ -27,6 +27,8 @@ pub struct GuestSpec {
     pub session: String,
     /// TCP port on the container's loopback where the guest offers the model endpoint.
     pub model_port: u16,
+    /// TCP port on the container's loopback where the guest offers the way out: an HTTP proxy, as its commands see it.
+    pub proxy_port: u16,
     /// The guest ends the container by itself after this many seconds; docker has no `--timeout`.
     pub wall_seconds: u64,
     /// Paths where the guest measures the size of the file system (tmpfs) for [`Ready`].
@@ -178,6 +180,8 @@ pub enum HostStream {
 pub enum GuestStream {
     /// One TCP connection to the loopback model endpoint: raw HTTP/1.1 follows, in both directions.
     Model,
+    /// One TCP connection to the loopback proxy: raw HTTP/1.1 follows, CONNECT included, in both directions.
+    Proxy,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -468,6 +468,7 @@ mod tests {
             contract: CONTRACT,
             session: "s".into(),
             model_port: 1,
+            proxy_port: 2,
             wall_seconds: 1,
             sized_mounts: vec![],
         }

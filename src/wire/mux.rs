@@ -18,12 +18,14 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use nix::fcntl::{FcntlArg, fcntl};
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter, Join, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
@@ -31,10 +33,24 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompat
 pub const MAX_STREAMS: usize = 64;
 /// Bytes received and not yet read, all streams together: yamux's fixed 256 KiB for each of [`MAX_STREAMS`].
 pub const MAX_BUFFERED: usize = 16 << 20;
+/// yamux's header before each frame, in bytes.
+const HEADER: usize = 12;
+/// The most that one frame carries, in bytes. With its header that is eight pages: a pipe holds sixteen and splits no page
+/// between two writes, so that a byte more would have every second frame written in two pieces. The engines' clients copy
+/// 32 KiB at a time, too.
+pub const FRAME: usize = (32 << 10) - HEADER;
+/// Bytes that are read along with a header. No more, because the rest of a large frame is then read right to its place.
+const READ_AHEAD: usize = 4 << 10;
+/// In bytes.
+const WIDE: i32 = 256 << 10;
 /// Streams that the host has open at once: the control stream, Codex, commands.
-const OPENED_BY_HOST: usize = 24;
-/// Streams that the guest has open at once: connections to its loopback endpoint.
-pub const OPENED_BY_GUEST: usize = 32;
+const OPENED_BY_HOST: usize = 16;
+/// Of the guest's streams, those for connections to the loopback model endpoint.
+pub const FOR_MODEL: usize = 8;
+/// And those for connections to the loopback proxy.
+pub const FOR_PROXY: usize = 32;
+/// Streams that the guest has open at once.
+pub const OPENED_BY_GUEST: usize = FOR_MODEL + FOR_PROXY;
 // The rest is for streams that one side has already forgotten and the other still closes.
 const _: () = assert!(OPENED_BY_HOST + OPENED_BY_GUEST < MAX_STREAMS);
 
@@ -78,7 +94,11 @@ where
         Role::Guest => (yamux::Mode::Server, OPENED_BY_GUEST),
     };
     let refused = Arc::new(AtomicBool::new(false));
-    let pipe = tokio::io::join(reader, GoAwayWatch::new(writer, Arc::clone(&refused)));
+    config.set_split_send_size(FRAME);
+    let pipe = tokio::io::join(
+        BufReader::with_capacity(READ_AHEAD, reader),
+        GoAwayWatch::new(BufWriter::with_capacity(HEADER + FRAME, writer), Arc::clone(&refused)),
+    );
     // Unbounded in type only: each command belongs to a live stream, and of those there are at most MAX_STREAMS.
     let (commands, orders) = mpsc::unbounded_channel();
     let (arrivals, incoming) = mpsc::channel(MAX_STREAMS);
@@ -106,6 +126,15 @@ where
         },
         driver,
     )
+}
+
+/// Gives the pipe that this end belongs to room for eight frames of bulk on its way to the host: conmon(8) moves 8 KiB at a
+/// time, and with the kernel's 64 KiB every reader and writer on that way waits for the next one after each few of them.
+/// The other way stays short, since what it holds is what a message to Codex waits behind.
+///
+/// What one user's pipes may hold in all is bounded (pipe(7)). Past that this one stays as it is, which is no error.
+pub fn widen(pipe: impl AsFd) {
+    let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(WIDE));
 }
 
 /// Opens streams; cheap to clone.
@@ -151,9 +180,12 @@ enum Command {
 
 type Abandoned = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// The two halves as yamux sees them: headers are read, and frames written, in one piece.
+type Pipe<R, W> = Join<BufReader<R>, GoAwayWatch<BufWriter<W>>>;
+
 /// Moves the bytes; ends when the pipe does, or when nobody holds a stream, the [`Opener`] or the [`Incoming`].
 pub struct Driver<R, W> {
-    connection: yamux::Connection<Compat<Join<R, GoAwayWatch<W>>>>,
+    connection: yamux::Connection<Compat<Pipe<R, W>>>,
     commands: mpsc::WeakUnboundedSender<Command>,
     orders: mpsc::UnboundedReceiver<Command>,
     requested: Option<oneshot::Sender<yamux::Stream>>,
