@@ -6,12 +6,13 @@
 //! machine, and never decide policy: it says what is, not what is allowed.
 //!
 //! [`client_environment`] says what an engine's client may see of our environment, [`image_labels`] how an image of
-//! ours is known, [`container_labels`] whose a container is.
+//! ours is known, [`container_labels`] whose a container is. [`packages`] asks package clients for their hosts, on demand.
 
 pub mod client_environment;
 pub mod container_labels;
 pub mod facts;
 pub mod image_labels;
+pub mod packages;
 pub mod probe;
 
 pub use facts::HostFacts;
