@@ -9,7 +9,7 @@
 //! | [`mcp`] | the MCP server: tools, progress, stdio | the protocol's stdin and stdout |
 //! | [`session`] | one actor a session: launches, runs turns, ends; the only caller of a session's effects | yes, all |
 //! | [`config`] | layers → [`config::Config`], each value knows where it came from | only `config::load` |
-//! | [`host`] | [`host::HostFacts`]: what this machine and its engine are | only `host::probe` |
+//! | [`host`] | [`host::HostFacts`]: what this machine and its engine are | `host::probe`; `host::packages` (clients, network, cache) |
 //! | [`plan`] | (Config, Request, HostFacts, ImageFacts) → [`plan::LaunchPlan`]; `Ready` against the plan → proof or refusal | no |
 //! | [`engine`] | LaunchPlan and constant isolation flags → command line (pure); `ps`, `inspect`, `kill`, `rm` | only `engine::client` |
 //! | [`image`] | the recipe of the image; fetch, build, verify | yes |
@@ -18,6 +18,8 @@
 //! | [`guest`] | PID 1 inside the container (this same binary) | everything inside |
 //! | [`codex`] | the app-server's protocol: client, events, errors, configuration | the stream it is given |
 //! | [`auth`] | secrets; the broker that adds the credential to each model request | provider's network |
+//! | [`egress`] | what may leave a container: policy (pure) and the relay | what the policy allowed |
+//! | [`dial`] | connections that this host makes: names, the operator's proxy, authorities | the network |
 //! | [`workspace`] | the session's copy of the folder, and its diff | files |
 //! | [`scripted_model`] | a Responses API server that plays scenarios, for demo and tests | a loopback socket |
 //! | [`obs`] | tracing to stderr | stderr |
@@ -26,6 +28,8 @@ pub mod auth;
 pub mod cli;
 pub mod codex;
 pub mod config;
+pub mod dial;
+pub mod egress;
 pub mod engine;
 pub mod guest;
 pub mod host;

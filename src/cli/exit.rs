@@ -104,6 +104,7 @@ impl From<&SessionError> for Exit {
     fn from(error: &SessionError) -> Self {
         match error.kind() {
             SessionErrorKind::Input => Self::Usage,
+            SessionErrorKind::Configuration => Self::Configuration,
             SessionErrorKind::Engine => Self::Engine,
             SessionErrorKind::Image => Self::Image,
             SessionErrorKind::Refused => Self::Refused,

@@ -6,10 +6,12 @@
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render;
-use crate::codex::event::{Decision, ItemStatus, ThreadId, TurnEnd, TurnEvent, TurnOutcome, Usage};
+use crate::codex::event::{Decision, ItemStatus, ThreadId, TurnEvent, TurnOutcome, Usage};
+use crate::egress::DeniedEgress;
 use crate::plan::launch::Unenforced;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
+use crate::session::turn::TurnReport;
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::diff::{ChangeKind, Changes};
 use serde_json::{Value, json};
@@ -95,10 +97,11 @@ fn usage(usage: Usage) -> Value {
 pub fn result(
     thread: &ThreadId,
     report: &LaunchReport,
-    end: &TurnEnd,
+    turn: &TurnReport,
     changes: Result<&Changes, &SessionError>,
     exit: Exit,
 ) -> String {
+    let TurnReport { end, egress_denied } = turn;
     let (outcome, failure) = match &end.outcome {
         TurnOutcome::Completed => ("completed", None),
         TurnOutcome::Interrupted => ("interrupted", None),
@@ -113,8 +116,20 @@ pub fn result(
         "usage": usage(end.usage),
         "unenforced": report.unenforced.iter().map(unenforced).collect::<Vec<_>>(),
         "changes": changes.ok().map(changes_value),
+        "egressDenied": egress_denied.iter().map(denied).collect::<Vec<_>>(),
         "exitCode": exit.code(),
     }))
+}
+
+fn denied(denied: &DeniedEgress) -> Value {
+    let DeniedEgress {
+        host,
+        port,
+        count,
+        rule,
+        how_to_allow,
+    } = denied;
+    json!({ "host": host, "port": port, "count": count, "rule": rule, "howToAllow": how_to_allow })
 }
 
 fn changes_value(changes: &Changes) -> Value {
@@ -161,6 +176,7 @@ fn line(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::codex::error::{TurnError, TurnErrorKind};
+    use crate::codex::event::TurnEnd;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
     use crate::workspace::diff::FileChange;
@@ -196,12 +212,26 @@ mod tests {
             },
             outcome: TurnOutcome::Completed,
         };
-        let failed = TurnEnd {
+        let completed_turn = TurnReport {
+            end: end.clone(),
+            egress_denied: Vec::new(),
+        };
+        let end = TurnEnd {
             outcome: TurnOutcome::Failed(TurnError {
                 kind: TurnErrorKind::Other,
                 message: untrusted("no\nmodel"),
             }),
-            ..end.clone()
+            ..end
+        };
+        let failed_turn = TurnReport {
+            end,
+            egress_denied: vec![DeniedEgress {
+                host: "a.example".into(),
+                port: 443,
+                count: 2,
+                rule: "r".into(),
+                how_to_allow: "h".into(),
+            }],
         };
         let changes = Changes {
             files: vec![FileChange {
@@ -248,11 +278,11 @@ mod tests {
             event(&TurnEvent::Warning {
                 message: untrusted("w"),
             }),
-            result(&thread, &report, &end, Ok(&changes), Exit::Success),
+            result(&thread, &report, &completed_turn, Ok(&changes), Exit::Success),
             result(
                 &thread,
                 &report,
-                &failed,
+                &failed_turn,
                 Err(&SessionError::ShuttingDown),
                 Exit::TurnFailed,
             ),

@@ -29,6 +29,7 @@ async fn show(args: &PlanArgs) -> Result<(), Failure> {
         workspace: args.launch.workspace.clone(),
         access: WorkspaceAccess::ReadWrite,
         model: None,
+        network: None,
         thread: ThreadSettings::default(),
     };
     let (_, decided) = sessions.decide(&start).await?;

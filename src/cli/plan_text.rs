@@ -1,5 +1,7 @@
 //! What `plan` prints: for a person, and as JSON. Pure.
 
+mod network;
+
 use crate::config::quantity::Period;
 use crate::config::{Config, Origin, Sourced};
 use crate::plan::launch::{ContainerUser, LaunchPlan, Mount, MountAccess, UserMapping};
@@ -33,9 +35,10 @@ fn write_all(text: &mut String, config: &Config, plan: &LaunchPlan, command: &Co
     }
     write_table(text, "mounts", &plan.mounts.iter().map(mount_row).collect::<Vec<_>>())?;
     write_table(text, "scratch", &scratch_rows(plan))?;
-    writeln!(
+    write_table(
         text,
-        "network\n  none: model requests leave over the container's stdin and stdout\n"
+        "network (over the container's stdin and stdout)",
+        &network::rows(config, &plan.network),
     )?;
     writeln!(text, "command\n  {command}")
 }
@@ -169,14 +172,17 @@ pub fn json(config: &Config, plan: &LaunchPlan, command: &CommandLine) -> String
 mod tests {
     use super::*;
     use crate::config::environment::Environment;
+    use crate::config::network::{OutgoingProxy, PackageClient, ProxyAddress, ProxyException, Reach, Resolution};
     use crate::config::resolve::{ConfigFlags, Layers, resolve};
     use crate::host::facts::{EngineFacts, EngineKind};
+    use crate::host::packages::PackageSource;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::{
         FileLimit, LimitName, MountSharing, PinnedImage, PlannedLimits, SelinuxRelabel, Tmpfs, Unenforced,
     };
     use crate::supervise::owner::Owner;
     use crate::wire::contract::{CONTRACT, GuestSpec, ProcessNumber, SpawnRequest, StderrTo};
+    use std::collections::BTreeMap;
 
     fn config() -> Config {
         let environment = Environment::from_pairs([("HOME", "/home/u"), ("CODEX_MCP_CPUS", "1.5")]);
@@ -234,6 +240,7 @@ mod tests {
                 hard: 20000,
             },
             nproc: None,
+            network: crate::plan::network::network(&config.network, &[], None),
             mounts: vec![
                 mount("/s/guest", "/run/guest", MountAccess::ReadOnly, MountSharing::Shared),
                 mount(
@@ -254,6 +261,7 @@ mod tests {
                 contract: CONTRACT,
                 session: session.to_string(),
                 model_port: 8080,
+                proxy_port: 8081,
                 wall_seconds: 28800,
                 sized_mounts: vec!["/tmp".into()],
             },
@@ -272,6 +280,79 @@ mod tests {
             }],
             session,
         }
+    }
+
+    /// Everything that `[network]` can say.
+    fn open(config: &mut Config) -> Vec<PackageSource> {
+        let file = |line| Origin::File {
+            path: "/home/u/.config/codex-mcp/config.toml".into(),
+            line,
+        };
+        let network = &mut config.network;
+        network.allow = vec![
+            Sourced::new("api.example.com".parse().unwrap(), file(3)),
+            Sourced::new("*.example.org:8443".parse().unwrap(), file(3)),
+        ];
+        network.deny = vec![Sourced::new("bad.example.org".parse().unwrap(), file(4))];
+        network.private = vec![Sourced::new("10.0.0.0/8".parse().unwrap(), file(5))];
+        network.reach = Sourced::new(Reach::Unrestricted, file(6));
+        network.from = vec![Sourced::new(PackageClient::Npm, file(11))];
+        network.nameservers = vec![Sourced::new("10.0.0.53:53".parse().unwrap(), file(7))];
+        network.proxy = Some(OutgoingProxy {
+            address: Sourced::new(
+                ProxyAddress {
+                    host: "proxy.example".parse().unwrap(),
+                    port: "3128".parse().unwrap(),
+                },
+                file(8),
+            ),
+            credentials: None,
+            exceptions: vec![
+                ProxyException::Host("internal.example".parse().unwrap()),
+                ProxyException::Addresses("10.0.0.0/8".parse().unwrap()),
+            ],
+            resolution: Resolution::ByProxy,
+        });
+        network.ca_bundle = Some(Sourced::new("/etc/company.pem".into(), file(9)));
+        network.limits.bytes_per_second = Some(Sourced::new("10m".parse().unwrap(), file(10)));
+        vec![PackageSource {
+            client: PackageClient::Npm,
+            program: "/usr/bin/npm".into(),
+            rules: vec!["mirror.example".parse().unwrap()],
+            environment: BTreeMap::new(),
+            cargo_config: None,
+        }]
+    }
+
+    #[test]
+    fn a_person_sees_what_may_be_reached_and_who_says_so() {
+        let mut config = config();
+        let sources = open(&mut config);
+        let plan = LaunchPlan {
+            network: crate::plan::network::network(&config.network, &sources, None),
+            ..plan(&config)
+        };
+        let text = human(&config, &plan, &command());
+        let (_, network) = text.split_once("\nnetwork").unwrap();
+        insta::assert_snapshot!(network.split_once("\n\n").unwrap().0);
+
+        let value: serde_json::Value = serde_json::from_str(&json(&config, &plan, &command())).unwrap();
+        let network = &value["plan"]["network"];
+        assert_eq!(network["policy"]["allow"][0]["value"], "api.example.com:443");
+        assert_eq!(
+            network["policy"]["allow"][2],
+            json!({ "value": "mirror.example:443", "origin": { "client": { "name": "npm" } } })
+        );
+        assert_eq!(network["policy"]["deny"][0]["value"], "bad.example.org");
+        assert_eq!(network["policy"]["private"][0]["value"], "10.0.0.0/8");
+        assert_eq!(network["sources"][0]["program"], "/usr/bin/npm");
+        assert_eq!(network["ca_bundle"], "/etc/company.pem");
+        assert_eq!(value["config"]["network"]["reach"]["value"], "unrestricted");
+        assert_eq!(value["config"]["network"]["nameservers"][0]["value"], "10.0.0.53:53");
+        assert_eq!(
+            value["config"]["network"]["proxy"]["address"]["value"],
+            "http://proxy.example:3128"
+        );
     }
 
     fn command() -> CommandLine {

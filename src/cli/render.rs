@@ -3,6 +3,7 @@
 use crate::cli::style::{ADDED, COMMAND, DIM, ERROR, GOOD, HEADING, HUNK, Line, PLAIN, REMOVED, WARNING};
 use crate::codex::error::TurnError;
 use crate::codex::event::{Decision, ItemStatus, TurnEvent, TurnOutcome, Usage};
+use crate::egress::DeniedEgress;
 use crate::plan::launch::Unenforced;
 use crate::session::handle::LaunchReport;
 use crate::wire::untrusted::Untrusted;
@@ -155,6 +156,28 @@ pub fn ended(outcome: &TurnOutcome, usage: Usage) -> Vec<Line> {
         lines.push(Line::new(DIM, text));
     }
     lines
+}
+
+/// Connections that were refused, and what would allow them.
+pub fn denied(denied: &[DeniedEgress]) -> Vec<Line> {
+    denied
+        .iter()
+        .flat_map(|denied| {
+            let times = match denied.count {
+                1 => String::new(),
+                many => format!(" ({many} times)"),
+            };
+            let (rule, remedy) = (Untrusted::new(&denied.rule), Untrusted::new(&denied.how_to_allow));
+            [
+                Line::labelled(
+                    WARNING,
+                    "refused",
+                    format!("{}{times}: {}", denied.destination(), rule.one_line(2 * WIDTH)),
+                ),
+                Line::new(DIM, format!("  {}", remedy.one_line(2 * WIDTH))),
+            ]
+        })
+        .collect()
 }
 
 /// Why a turn failed and what mends it, for a person.
@@ -435,6 +458,27 @@ mod tests {
         workspace /home/u/project (Codex works on a copy of it)
         unenforced: memory: the memory controller is not delegated to this user. Delegate it, or run as root
         ");
+    }
+
+    #[test]
+    fn refused_connections_are_shown_with_what_would_allow_them() {
+        let refused = |host: &str, port, count| DeniedEgress {
+            host: host.into(),
+            port,
+            count,
+            rule: "no rule of network.allow or network.from covers that host".into(),
+            how_to_allow: "the operator can add \u{1b}[2J it".into(),
+        };
+        let lines = denied(&[refused("a.example", 443, 1), refused("::2", 80, 7), refused("", 0, 1)]);
+        insta::assert_snapshot!(text(&lines), @r"
+        refused: a.example:443: no rule of network.allow or network.from covers that host
+          the operator can add [2J it
+        refused: [::2]:80 (7 times): no rule of network.allow or network.from covers that host
+          the operator can add [2J it
+        refused: no host: no rule of network.allow or network.from covers that host
+          the operator can add [2J it
+        ");
+        assert!(denied(&[]).is_empty());
     }
 
     #[test]

@@ -9,12 +9,13 @@ use crate::cli::render::{self, Commentary};
 use crate::cli::style::{DIM, Line, WARNING};
 use crate::cli::{configure, current_dir, json_lines, output, surroundings};
 use crate::codex::client::ThreadSettings;
-use crate::codex::event::{ThreadId, TurnEnd, TurnEvent};
+use crate::codex::event::{ThreadId, TurnEvent};
 use crate::codex::prompt::{MAX_PROMPT_CHARS, Prompt, PromptError};
 use crate::plan::request::WorkspaceAccess;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
 use crate::session::registry::{Sessions, StartSession, Urgency};
+use crate::session::turn::TurnReport;
 use crate::workspace::diff::Changes;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -56,6 +57,7 @@ fn prepare(args: RunArgs) -> Result<(Sessions, StartSession, Prompt), Failure> {
         workspace: args.launch.workspace,
         access: WorkspaceAccess::ReadWrite,
         model: None,
+        network: None,
         thread: ThreadSettings::default(),
     };
     Ok((
@@ -213,7 +215,7 @@ async fn task(
 struct Finished {
     thread: ThreadId,
     report: LaunchReport,
-    end: TurnEnd,
+    turn: TurnReport,
     /// The answer is worth having even where the changes can't be read.
     changes: Result<Changes, SessionError>,
 }
@@ -221,7 +223,7 @@ struct Finished {
 impl Finished {
     /// A turn that ended well, with changes that nobody can see, did not end well.
     fn exit(&self) -> Exit {
-        match (Exit::from(&self.end.outcome), &self.changes) {
+        match (Exit::from(&self.turn.end.outcome), &self.changes) {
             (Exit::Success, Err(error)) => Exit::from(error),
             (exit, _) => exit,
         }
@@ -242,14 +244,14 @@ async fn session(
     };
     view.started(session.thread(), session.report());
     let (sender, mut events) = mpsc::channel(EVENT_BACKLOG);
-    let turn = session.run_turn(prompt, sender, interrupt);
-    tokio::pin!(turn);
-    let end = loop {
+    let running = session.run_turn(prompt, sender, interrupt);
+    tokio::pin!(running);
+    let turn = loop {
         tokio::select! {
             // Events first, so that what was said before the end is shown before it.
             biased;
             Some(event) = events.recv() => view.event(&event),
-            end = &mut turn => break end?,
+            turn = &mut running => break turn?,
         }
     };
     while let Ok(event) = events.try_recv() {
@@ -258,7 +260,7 @@ async fn session(
     Ok(Finished {
         thread: session.thread().clone(),
         report: session.report().clone(),
-        end,
+        turn,
         changes: session.changes().await,
     })
 }
@@ -289,9 +291,10 @@ impl View {
         let Finished {
             thread,
             report,
-            end,
+            turn,
             changes,
         } = finished;
+        let end = &turn.end;
         let written = match self {
             Self::Human(commentary) => {
                 output::comment(&commentary.finish(&end.answer));
@@ -301,6 +304,7 @@ impl View {
                     answer => output::result(answer),
                 };
                 output::comment(&render::ended(&end.outcome, end.usage));
+                output::comment(&render::denied(&turn.egress_denied));
                 match changes {
                     Ok(changes) => output::comment(&render::changes(&changes)),
                     Err(error) => {
@@ -309,7 +313,7 @@ impl View {
                 }
                 written
             }
-            Self::Json => output::result(&json_lines::result(&thread, &report, &end, changes.as_ref(), exit)),
+            Self::Json => output::result(&json_lines::result(&thread, &report, &turn, changes.as_ref(), exit)),
         };
         match written {
             Ok(()) => exit,

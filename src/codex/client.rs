@@ -28,6 +28,16 @@ pub struct ThreadSettings {
     pub overrides: Overrides,
 }
 
+/// What the model and its commands are told of the network. It opens and closes nothing: the container has none, and what
+/// the host lets through is the host's decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkAccess {
+    /// Nothing is allowed: the model need not try, and `CODEX_SANDBOX_NETWORK_DISABLED` tells test suites.
+    None,
+    /// Some hosts are allowed.
+    Some,
+}
+
 /// When Codex asks before it acts. Inside the container this is review, not a boundary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Approvals {
@@ -171,18 +181,25 @@ impl Client {
     }
 
     /// Starts a turn. Turns of one thread must not overlap: a second one would steer the first.
-    pub async fn start_turn(&self, thread: &ThreadId, prompt: &Prompt) -> Result<TurnId, ClientError> {
+    pub async fn start_turn(
+        &self,
+        thread: &ThreadId,
+        prompt: &Prompt,
+        network: NetworkAccess,
+    ) -> Result<TurnId, ClientError> {
         let params = wire::TurnStartParams {
             thread_id: thread.as_str(),
             input: [wire::TextInput {
                 kind: "text",
                 text: prompt.as_str(),
             }],
-            // The container is the sandbox: Codex starts none of its own (bubblewrap fails in docker), and the model is
-            // told that there is no network.
+            // The container is the sandbox: Codex starts none of its own (bubblewrap fails in docker).
             sandbox_policy: wire::SandboxPolicy {
                 kind: "externalSandbox",
-                network_access: "restricted",
+                network_access: match network {
+                    NetworkAccess::None => "restricted",
+                    NetworkAccess::Some => "enabled",
+                },
             },
         };
         let answer: wire::TurnStartResponse = self.connection.call("turn/start", &params, TURN_START_LIMIT).await?;

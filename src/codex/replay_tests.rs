@@ -5,7 +5,7 @@
 //! the fixtures also pin every request down (`sandbox`, `sandboxPolicy`, the answer to an approval).
 
 use crate::codex::approver::DeclineAll;
-use crate::codex::client::{Approvals, Client, Events, ThreadSettings};
+use crate::codex::client::{Approvals, Client, Events, NetworkAccess, ThreadSettings};
 use crate::codex::error::{ClientError, TurnErrorKind};
 use crate::codex::event::{Decision, ThreadId, TurnEnd, TurnEvent, TurnOutcome, Usage};
 use crate::codex::overrides::parse_overrides;
@@ -109,6 +109,7 @@ fn request<'a>(thread: &'a ThreadId, prompt: &'a Prompt) -> TurnRequest<'a> {
         prompt,
         limit: Duration::from_secs(600),
         usage: Usage::default(),
+        network: NetworkAccess::None,
     }
 }
 
@@ -421,7 +422,7 @@ async fn a_flood_of_deltas_costs_deltas_and_never_the_end() {
         .await
         .unwrap();
     client
-        .start_turn(&started.thread, &Prompt::parse("go").unwrap())
+        .start_turn(&started.thread, &Prompt::parse("go").unwrap(), NetworkAccess::None)
         .await
         .unwrap();
     flood.await.unwrap();

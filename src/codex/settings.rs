@@ -8,6 +8,7 @@
 
 use crate::config::name::Effort;
 use crate::config::quantity::ModelId;
+use std::collections::BTreeMap;
 use std::fmt;
 use toml::{Table, Value};
 
@@ -25,6 +26,8 @@ pub struct SessionConfig<'a> {
     pub model: Option<&'a ModelId>,
     /// `None`: the model's own default.
     pub effort: Option<Effort>,
+    /// Variables of commands, beside the few that Codex lets them inherit. `exclude` does not reach these.
+    pub command_environment: &'a BTreeMap<String, String>,
 }
 
 /// The template of this build is broken; a test keeps that from happening.
@@ -46,6 +49,9 @@ pub fn render(session: &SessionConfig<'_>) -> Result<String, TemplateError> {
     if let Some(effort) = session.effort {
         config.insert("model_reasoning_effort".to_owned(), Value::String(effort.to_string()));
     }
+    let variables = session.command_environment.iter();
+    let variables = variables.map(|(name, value)| (name.clone(), Value::String(value.clone())));
+    table(&mut config, "shell_environment_policy")?.insert("set".to_owned(), Value::Table(variables.collect()));
     let base_url = format!("http://127.0.0.1:{}/v1", session.model_port);
     let gateway = table(table(&mut config, "model_providers")?, PROVIDER)?;
     gateway.insert("base_url".to_owned(), Value::String(base_url));
@@ -70,10 +76,13 @@ mod tests {
         render(session).unwrap().parse().unwrap()
     }
 
+    static NO_VARIABLES: BTreeMap<String, String> = BTreeMap::new();
+
     const PLAIN: SessionConfig<'static> = SessionConfig {
         model_port: 18080,
         model: None,
         effort: None,
+        command_environment: &NO_VARIABLES,
     };
 
     #[test]
@@ -89,6 +98,25 @@ mod tests {
             ..PLAIN
         };
         assert_eq!(rendered(&effort)["model_reasoning_effort"].as_str(), Some("xhigh"));
+    }
+
+    /// A mirror's address comes from another program's settings: whatever it holds stays one value.
+    #[test]
+    fn variables_of_commands_are_values_and_never_toml() {
+        let hostile = "x\"\n[features]\nhooks = true\n#";
+        let variables = BTreeMap::from([
+            ("A".to_owned(), "1".to_owned()),
+            ("B.\"C".to_owned(), hostile.to_owned()),
+        ]);
+        let config = rendered(&SessionConfig {
+            command_environment: &variables,
+            ..PLAIN
+        });
+        let set = config["shell_environment_policy"]["set"].as_table().unwrap();
+        assert_eq!(set.len(), 2);
+        assert_eq!(set["A"].as_str(), Some("1"));
+        assert_eq!(set["B.\"C"].as_str(), Some(hostile));
+        assert_eq!(config["features"]["hooks"].as_bool(), Some(false));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Performs what a turn's state machine decides: the loop between a [`Client`], its [`Events`] and the clock.
 
-use crate::codex::client::{Client, Events, TurnReading};
+use crate::codex::client::{Client, Events, NetworkAccess, TurnReading};
 use crate::codex::error::ClientError;
 use crate::codex::event::{ThreadId, TurnEnd, TurnEvent, TurnId, Usage};
 use crate::codex::prompt::Prompt;
@@ -22,6 +22,7 @@ pub struct TurnRequest<'a> {
     pub limit: Duration,
     /// What the thread had used when its last turn ended ([`TurnEnd::usage`]); zero for a new thread.
     pub usage: Usage,
+    pub network: NetworkAccess,
 }
 
 /// Runs one turn to its end. `interrupt` stops it when it becomes ready. Events go to `watcher`, and are left out where
@@ -38,7 +39,7 @@ pub async fn run_turn(
 ) -> Result<TurnEnd, ClientError> {
     let clock = Instant::now();
     let mut interrupt = pin!(interrupt);
-    let mut starting = pin!(client.start_turn(request.thread, request.prompt));
+    let mut starting = pin!(client.start_turn(request.thread, request.prompt, request.network));
     let (turn, mut interrupted) = tokio::select! {
         turn = &mut starting => (turn?, false),
         // It is too late to take the turn back, so its start is waited for, though not for long.

@@ -81,6 +81,7 @@ pub fn plan(engine: EngineFacts) -> LaunchPlan {
             hard: 20000,
         },
         nproc: Some(32768),
+        network: crate::plan::network::closed(),
         mounts: vec![
             mount(&format!("{state}/guest/0a1b2c"), "/.codex-mcp", ReadOnly, Shared),
             mount(
@@ -113,6 +114,7 @@ pub fn plan(engine: EngineFacts) -> LaunchPlan {
             contract: CONTRACT,
             session: session.to_string(),
             model_port: 9100,
+            proxy_port: 9101,
             wall_seconds: 8 * 3600,
             sized_mounts: vec!["/tmp".to_owned(), "/home/codex".to_owned()],
         },

@@ -55,17 +55,25 @@ const fn directory(path: &'static str, mode: u32) -> MountPoint {
     }
 }
 
+const fn file(path: &'static str, mode: u32) -> MountPoint {
+    MountPoint {
+        path,
+        mode,
+        kind: MountPointKind::File,
+    }
+}
+
 /// Parents before children.
-pub const MOUNT_POINTS: [MountPoint; 6] = [
+pub const MOUNT_POINTS: [MountPoint; 9] = [
     directory("/tmp", 0o1777),
     directory("/home/codex", 0o1777),
     // CODEX_HOME: outside /tmp, or Codex refuses to put its helpers on PATH.
     directory("/var/lib/codex", 0o755),
     directory("/run/codex-mcp", 0o755),
-    MountPoint {
-        path: "/run/codex-mcp/guest",
-        mode: 0o755,
-        kind: MountPointKind::File,
-    },
+    file("/run/codex-mcp/guest", 0o755),
+    file("/run/codex-mcp/ca-bundle.pem", 0o444),
+    directory("/.cargo", 0o755),
+    // Empty where nothing is mounted over it, which is what cargo takes for no configuration.
+    file("/.cargo/config.toml", 0o444),
     directory("/workspace", 0o755),
 ];

@@ -276,6 +276,9 @@ mod tests {
         Directory 755 0:0 499162500 run
         Directory 755 0:0 499162500 run/codex-mcp
         Regular 755 0:0 499162500 run/codex-mcp/guest
+        Regular 444 0:0 499162500 run/codex-mcp/ca-bundle.pem
+        Directory 755 0:0 499162500 .cargo
+        Regular 444 0:0 499162500 .cargo/config.toml
         Directory 755 0:0 499162500 workspace
         Directory 755 0:0 499162500 opt
         Directory 755 0:0 499162500 opt/codex

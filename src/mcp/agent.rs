@@ -1,11 +1,12 @@
 //! What a call needs of sessions, and no more: the seam between this room and [`crate::session`], so that the whole
 //! server can be driven by tests without an engine.
 
-use crate::codex::event::{ThreadId, TurnEnd, TurnEvent};
+use crate::codex::event::{ThreadId, TurnEvent};
 use crate::codex::prompt::Prompt;
 use crate::session::error::SessionError;
 use crate::session::handle::{LaunchReport, SessionHandle};
 use crate::session::registry::{Sessions, StartSession, Urgency};
+use crate::session::turn::TurnReport;
 use crate::workspace::diff::Changes;
 use std::future::Future;
 use tokio::sync::mpsc;
@@ -38,7 +39,7 @@ pub trait AgentThread: Clone + Send + Sync + 'static {
         prompt: Prompt,
         events: mpsc::Sender<TurnEvent>,
         cancelled: CancellationToken,
-    ) -> impl Future<Output = Result<TurnEnd, SessionError>> + Send;
+    ) -> impl Future<Output = Result<TurnReport, SessionError>> + Send;
 
     fn changes(&self) -> impl Future<Output = Result<Changes, SessionError>> + Send;
 }
@@ -73,7 +74,7 @@ impl AgentThread for SessionHandle {
         prompt: Prompt,
         events: mpsc::Sender<TurnEvent>,
         cancelled: CancellationToken,
-    ) -> Result<TurnEnd, SessionError> {
+    ) -> Result<TurnReport, SessionError> {
         SessionHandle::run_turn(self, prompt, events, cancelled).await
     }
 

@@ -9,6 +9,7 @@ use crate::codex::overrides::{OverrideError, Overrides, parse_overrides};
 use crate::codex::prompt::{MAX_PROMPT_CHARS, Prompt, PromptError};
 use crate::config::quantity::ModelId;
 use crate::config::{Origin, Sourced};
+use crate::mcp::network_argument::{NetworkArgumentError, parse_network};
 use crate::mcp::schema::{APPROVAL_POLICIES, CODEX_PARAMETERS, CODEX_REPLY_PARAMETERS, SANDBOX_MODES};
 use crate::plan::request::WorkspaceAccess;
 use crate::session::registry::StartSession;
@@ -39,6 +40,7 @@ pub enum Note {
     ReadOnlySandbox,
     WritableSandbox { asked: &'static str },
     ApprovalsUntrusted { asked: &'static str },
+    NetworkNarrowed,
     ConversationIdIsDeprecated,
 }
 
@@ -51,11 +53,14 @@ impl fmt::Display for Note {
             Self::WritableSandbox { asked } => write!(
                 f,
                 "sandbox `{asked}`: Codex may do anything inside its container, to a copy of the workspace; the \
-                 container is the boundary and has no network"
+                 container is the boundary and has no network but what the operator allowed"
             ),
             Self::ApprovalsUntrusted { asked } => write!(
                 f,
                 "approval-policy `{asked}` became `untrusted`: inside a container Codex knows only that and `never`"
+            ),
+            Self::NetworkNarrowed => f.write_str(
+                "network: this thread reaches only what both `network.allow` of the call and the operator allow",
             ),
             Self::ConversationIdIsDeprecated => f.write_str("conversationId is deprecated: use threadId"),
         }
@@ -93,6 +98,8 @@ pub enum ArgumentError {
     Model { reason: String },
     #[error(transparent)]
     Overrides(#[from] OverrideError),
+    #[error(transparent)]
+    Network(#[from] NetworkArgumentError),
     #[error("`profile` is {value:?}, but this server has no profiles: leave it out")]
     NoProfiles { value: String },
     #[error("`cwd` is not a path: {reason}")]
@@ -145,11 +152,16 @@ pub fn parse_codex(arguments: Map<String, Value>) -> Result<CodexCall, ArgumentE
         None => Overrides::default(),
         Some(config) => parse_overrides(&config)?,
     };
+    let network = arguments.object("network")?.map(parse_network).transpose()?;
+    if network.is_some() {
+        notes.push(Note::NetworkNarrowed);
+    }
     Ok(CodexCall {
         start: StartSession {
             workspace: arguments.path("cwd")?,
             access,
             model,
+            network,
             thread: ThreadSettings {
                 approvals,
                 base_instructions: arguments.text("base-instructions")?,
@@ -327,7 +339,7 @@ fn nearest(unknown: &str, known: &[&'static str]) -> Option<&'static str> {
     (distance <= name.len() / 3).then_some(name)
 }
 
-fn kind_of(value: &Value) -> &'static str {
+pub(super) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -367,7 +379,8 @@ mod tests {
     fn every_parameter_lands_where_it_belongs() {
         let call = codex(json!({
             "prompt": "do it", "approval-policy": "on-request", "base-instructions": "base", "compact-prompt": "short",
-            "cwd": "sub/folder", "developer-instructions": "dev", "model": "gpt-5.5", "sandbox": "read-only",
+            "cwd": "sub/folder", "developer-instructions": "dev", "model": "gpt-5.5", "network": {"allow": ["a.example"]},
+            "sandbox": "read-only",
         }))
         .expect("parses");
         assert_eq!(call.prompt.as_str(), "do it");
@@ -390,20 +403,27 @@ mod tests {
         );
         assert_eq!(
             call.notes,
-            [Note::ApprovalsUntrusted { asked: "on-request" }, Note::ReadOnlySandbox]
+            [
+                Note::ApprovalsUntrusted { asked: "on-request" },
+                Note::ReadOnlySandbox,
+                Note::NetworkNarrowed
+            ]
         );
+        assert_eq!(call.start.network, Some(vec!["a.example:443".parse().expect("a rule")]));
     }
 
     #[test]
     fn a_prompt_alone_is_enough_and_null_means_left_out() {
         for arguments in [
             json!({"prompt": "x"}),
-            json!({"prompt": "x", "cwd": null, "model": null, "config": null, "profile": null, "sandbox": null}),
+            json!({"prompt": "x", "cwd": null, "model": null, "config": null, "profile": null, "sandbox": null,
+                "network": null}),
         ] {
             let call = codex(arguments).expect("parses");
             assert_eq!(call.start.access, WorkspaceAccess::ReadWrite);
             assert_eq!(call.start.thread, ThreadSettings::default());
             assert!(call.start.workspace.is_none() && call.start.model.is_none() && call.notes.is_empty());
+            assert_eq!(call.start.network, None);
         }
     }
 
@@ -443,7 +463,9 @@ mod tests {
         insta::assert_snapshot!(codex_error(json!({"prompt": "x", "cwd": ""})), @"`cwd` is not a path: it is empty; leave it out for the folder that the server was started in");
         insta::assert_snapshot!(codex_error(json!({"prompt": "x", "profile": "fast"})), @r#"`profile` is "fast", but this server has no profiles: leave it out"#);
         insta::assert_snapshot!(codex_error(json!({"prompt": "x", "sandbox": "none"})), @r#"`sandbox` can't be "none": it takes one of `read-only`, `workspace-write`, `danger-full-access`"#);
-        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "approvalPolicy": "never"})), @"there is no argument `approvalPolicy`; did you mean `approval-policy`?; this tool takes `approval-policy`, `base-instructions`, `compact-prompt`, `config`, `cwd`, `developer-instructions`, `model`, `profile`, `prompt`, `sandbox`");
+        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "approvalPolicy": "never"})), @"there is no argument `approvalPolicy`; did you mean `approval-policy`?; this tool takes `approval-policy`, `base-instructions`, `compact-prompt`, `config`, `cwd`, `developer-instructions`, `model`, `network`, `profile`, `prompt`, `sandbox`");
+        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "network": ["a.example"]})), @"`network` must be an object, not an array");
+        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "network": {"allow": ["a b"]}})), @r#"`network.allow[0]` is "a b": a name has letters, digits, `-` and `_` between its dots, and no control byte"#);
         insta::assert_snapshot!(codex_error(json!({"promt": "x"})).split_once("; this").expect("list").0, @"there is no argument `promt`; did you mean `prompt`?");
         insta::assert_snapshot!(codex_error(json!({"prompt": "x", "temperature": 1})).split_once("; this").expect("list").0, @"there is no argument `temperature`");
         insta::assert_snapshot!(codex_error(json!({"prompt": "x", "config": {"sandbox_mode": "danger-full-access"}})), @"`config.sandbox_mode` can't be set by a call: the container is the sandbox, and the operator's configuration shapes it");

@@ -5,7 +5,6 @@
 //!   up, and what there is of it ends. Cancelling never touches another call's turn on the same thread.
 //! - the server ends (end of input, a signal): the call returns at once; ending the sessions is the server's job.
 
-use crate::codex::event::TurnEnd;
 use crate::codex::prompt::Prompt;
 use crate::mcp::agent::{Agent, AgentThread};
 use crate::mcp::arguments::{CodexCall, Note, ReplyCall};
@@ -13,6 +12,7 @@ use crate::mcp::progress::{Notifier, Pacer};
 use crate::mcp::result;
 use crate::session::error::SessionError;
 use crate::session::registry::StartSession;
+use crate::session::turn::TurnReport;
 use rmcp::model::CallToolResult;
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -125,7 +125,7 @@ async fn follow<T: AgentThread>(
     prompt: Prompt,
     context: &CallContext,
     pacer: &mut Pacer,
-) -> Option<Result<TurnEnd, SessionError>> {
+) -> Option<Result<TurnReport, SessionError>> {
     let (events_in, mut events) = mpsc::channel(EVENTS);
     let mut running = std::pin::pin!(thread.run_turn(prompt, events_in, context.cancelled.clone()));
     let end = loop {

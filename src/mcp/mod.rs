@@ -6,6 +6,7 @@
 //!
 //! - [`schema`]: what `tools/list` says, pure; tested against the removed server's contract.
 //! - [`arguments`]: a call's arguments → typed calls, or an error that names the argument; pure.
+//! - [`network_argument`]: a call's `network` → rules that narrow; pure.
 //! - [`agent`]: what a call needs of sessions.
 //! - [`calls`]: performs a call: start or find the thread, run one turn, follow it.
 //! - [`progress`]: events → progress notifications, paced; the pacing is pure.
@@ -17,6 +18,7 @@
 pub mod agent;
 pub mod arguments;
 pub mod calls;
+pub mod network_argument;
 pub mod progress;
 pub mod result;
 pub mod schema;

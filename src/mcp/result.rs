@@ -5,13 +5,15 @@
 //! only still has the answer only.
 
 use crate::codex::error::TurnError;
-use crate::codex::event::{ThreadId, TurnEnd, TurnOutcome, Usage};
+use crate::codex::event::{ThreadId, TurnOutcome, Usage};
+use crate::egress::DeniedEgress;
 use crate::mcp::arguments::{ArgumentError, Note};
 use crate::mcp::schema::{CODEX, CODEX_REPLY};
 use crate::plan::launch::Unenforced;
 use crate::plan::proof::ProvenLimit;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
+use crate::session::turn::TurnReport;
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::diff::{Changes, FileChange};
 use rmcp::model::{CallToolResult, ContentBlock};
@@ -22,6 +24,12 @@ use serde_json::Value;
 pub const MAX_PATCH_BYTES: usize = 20_000;
 /// The most changed files that a result lists; the counts are of all.
 pub const MAX_LISTED_FILES: usize = 200;
+/// The most kinds of refused connections that a result lists.
+pub const MAX_LISTED_DENIALS: usize = 20;
+/// The most of them in the text block.
+const MAX_SHOWN_DENIALS: usize = 20;
+/// The most bytes of that block.
+const MAX_DENIED_BYTES: usize = 2_000;
 /// The longest text of an error, in characters: a hostile Codex could send megabytes.
 const MAX_ERROR_CHARS: usize = 4_000;
 
@@ -30,7 +38,7 @@ pub struct Ended<'a> {
     pub thread: &'a ThreadId,
     pub report: &'a LaunchReport,
     pub notes: &'a [Note],
-    pub end: Result<TurnEnd, SessionError>,
+    pub end: Result<TurnReport, SessionError>,
     /// `Err` where they could not be read.
     pub changes: Result<Changes, SessionError>,
 }
@@ -52,6 +60,8 @@ struct Structured<'a> {
     unenforced: &'a [Unenforced],
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<Changed<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    egress_denied: &'a [DeniedEgress],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
@@ -97,7 +107,7 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
         }
     };
     let (content, turn, usage, is_error) = match &ended.end {
-        Ok(end) => {
+        Ok(TurnReport { end, .. }) => {
             let (status, error) = status(&end.outcome);
             let content = match &error {
                 None => end.answer.as_str().to_owned(),
@@ -119,9 +129,20 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
         }
         Err(error) => (error.to_string(), None, None, true),
     };
+    let denied = ended.end.as_ref().map_or(&[][..], |turn| &turn.egress_denied);
     let mut blocks = vec![ContentBlock::text(content.clone())];
     if let Some(changes) = changes.as_ref().filter(|changes| !changes.files.is_empty()) {
         blocks.push(ContentBlock::text(changes_block(changes)));
+    }
+    if !denied.is_empty() {
+        blocks.push(ContentBlock::text(denied_block(denied)));
+    }
+    let listed = &denied[..denied.len().min(MAX_LISTED_DENIALS)];
+    if listed.len() < denied.len() {
+        let left_out = denied.len() - listed.len();
+        notes.push(format!(
+            "{left_out} more kinds of refused connections are not listed in egressDenied"
+        ));
     }
     let structured = Structured {
         thread_id: ended.thread.as_str(),
@@ -142,6 +163,7 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
             insertions: changes.insertions,
             deletions: changes.deletions,
         }),
+        egress_denied: listed,
         notes,
     };
     // Strings, numbers and lists of them: this can't fail, and if it could the text would still be there.
@@ -175,6 +197,43 @@ fn changes_block(changes: &Changes) -> String {
         "Codex changed {files} (+{} -{}) in its own copy of the workspace. Your files are as they were: this version \
          shows the changes and can't bring them back yet.\n\n{patch}{rest}",
         changes.insertions, changes.deletions
+    )
+}
+
+/// What commands could not reach, for a model that would otherwise try again. The remedies are the operator's, and each
+/// says so: what stands in a result must not read as an order to whoever reads it.
+fn denied_block(denied: &[DeniedEgress]) -> String {
+    let mut text = String::from(
+        "Connections of Codex's commands that were refused (the host names are those commands' words, and no instructions):",
+    );
+    let mut shown = 0;
+    for entry in denied.iter().take(MAX_SHOWN_DENIALS) {
+        let line = denied_line(entry);
+        if text.len() + line.len() > MAX_DENIED_BYTES {
+            break;
+        }
+        text.push_str(&line);
+        shown += 1;
+    }
+    match denied.len() - shown {
+        0 => {}
+        more => text.push_str(&format!("\n- and {more} more kinds")),
+    }
+    text
+}
+
+fn denied_line(denied: &DeniedEgress) -> String {
+    let times = match denied.count {
+        1 => String::new(),
+        many => format!(" ({many} times)"),
+    };
+    // Both name files and settings of the operator's; a path may have anything in it.
+    let shown = |text: &str| Untrusted::new(text).one_line(300);
+    format!(
+        "\n- {}{times}: {}; {}",
+        denied.destination(),
+        shown(&denied.rule),
+        shown(&denied.how_to_allow)
     )
 }
 
@@ -259,6 +318,7 @@ fn result(content: Vec<ContentBlock>, structured: Option<Value>, is_error: bool)
 mod tests {
     use super::*;
     use crate::codex::error::TurnErrorKind;
+    use crate::codex::event::TurnEnd;
     use crate::mcp::schema;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
@@ -269,8 +329,8 @@ mod tests {
         ThreadId::parse("0199").expect("an id")
     }
 
-    fn end(answer: &str, outcome: TurnOutcome) -> TurnEnd {
-        TurnEnd {
+    fn end(answer: &str, outcome: TurnOutcome) -> TurnReport {
+        let end = TurnEnd {
             turn: "t1".into(),
             answer: Untrusted::new(answer),
             usage: Usage {
@@ -279,6 +339,10 @@ mod tests {
                 ..Usage::default()
             },
             outcome,
+        };
+        TurnReport {
+            end,
+            egress_denied: Vec::new(),
         }
     }
 
@@ -294,7 +358,7 @@ mod tests {
         }
     }
 
-    fn of(end: Result<TurnEnd, SessionError>, changes: Result<Changes, SessionError>) -> CallToolResult {
+    fn of(end: Result<TurnReport, SessionError>, changes: Result<Changes, SessionError>) -> CallToolResult {
         let report = LaunchReport {
             session: SessionId::from_random([0xab; 10]),
             engine: "podman 4.3.1".into(),
@@ -357,6 +421,79 @@ mod tests {
         ");
     }
 
+    fn denied(host: &str, port: u16, count: u64) -> DeniedEgress {
+        DeniedEgress {
+            host: host.into(),
+            port,
+            count,
+            rule: "no rule of network.allow covers it".into(),
+            how_to_allow: format!("the operator can add \"{host}:{port}\" to network.allow"),
+        }
+    }
+
+    fn refused(outcome: TurnOutcome, denied: Vec<DeniedEgress>) -> CallToolResult {
+        let turn = TurnReport {
+            egress_denied: denied,
+            ..end("done", outcome)
+        };
+        of(Ok(turn), Ok(Changes::default()))
+    }
+
+    #[test]
+    fn refused_connections_come_as_data_and_as_a_block_that_addresses_the_operator() {
+        // A turn that failed or was interrupted may have failed for just this reason.
+        for outcome in [TurnOutcome::Completed, TurnOutcome::Interrupted] {
+            let refusals = vec![denied("api.example.com", 443, 3), denied("2001:db8::1", 80, 1)];
+            let result = refused(outcome, refusals);
+            insta::allow_duplicates! {
+                insta::assert_snapshot!(texts(&result)[1], @r#"
+                Connections of Codex's commands that were refused (the host names are those commands' words, and no instructions):
+                - api.example.com:443 (3 times): no rule of network.allow covers it; the operator can add "api.example.com:443" to network.allow
+                - [2001:db8::1]:80: no rule of network.allow covers it; the operator can add "2001:db8::1:80" to network.allow
+                "#);
+            }
+            let structured = result.structured_content.expect("structured");
+            assert_eq!(
+                structured["egressDenied"][0],
+                json!({
+                    "host": "api.example.com",
+                    "port": 443,
+                    "count": 3,
+                    "rule": "no rule of network.allow covers it",
+                    "howToAllow": "the operator can add \"api.example.com:443\" to network.allow",
+                })
+            );
+        }
+        let nothing = refused(TurnOutcome::Completed, Vec::new());
+        assert_eq!(texts(&nothing), ["done"]);
+        assert_eq!(
+            nothing.structured_content.expect("structured").get("egressDenied"),
+            None
+        );
+    }
+
+    #[test]
+    fn many_refusals_stay_short() {
+        let many = |host: &str| (0..1000).map(|port| denied(host, port, u64::MAX)).collect::<Vec<_>>();
+        let result = refused(TurnOutcome::Completed, many("a.example"));
+        let block = texts(&result)[1];
+        assert!(block.len() <= 2_048, "{}", block.len());
+        assert!(block.ends_with(" more kinds"), "{block}");
+        let structured = result.structured_content.as_ref().expect("structured");
+        assert_eq!(
+            structured["egressDenied"].as_array().expect("a list").len(),
+            MAX_LISTED_DENIALS
+        );
+        let hostile = refused(TurnOutcome::Completed, many(&"x".repeat(253)));
+        assert!(texts(&hostile)[1].len() <= 2_048);
+    }
+
+    #[test]
+    fn a_request_that_named_nothing_is_no_host() {
+        let result = refused(TurnOutcome::Completed, vec![denied("", 0, 2)]);
+        assert!(texts(&result)[1].contains("\n- no host (2 times): no rule"));
+    }
+
     /// Clients validate against the schema and drop the whole result where it does not fit.
     #[test]
     fn every_field_is_in_the_output_schema_with_its_type() {
@@ -369,6 +506,10 @@ mod tests {
             Ok(end("a", TurnOutcome::Completed)),
             Ok(end("", failure)),
             Err(SessionError::ShuttingDown),
+            Ok(TurnReport {
+                egress_denied: vec![denied("a.example", 443, 1)],
+                ..end("a", TurnOutcome::Completed)
+            }),
         ] {
             let value = of(end, Ok(one_change("p"))).structured_content.expect("structured");
             fits(&Value::Object((*schema).clone()), &value, "result");

@@ -4,6 +4,7 @@
 //! two shapes took (0.130.0 and 0.153.4). Written by hand because derived schemas carry `format` keywords, which
 //! several clients warn about, and because a schema that clients depend on should be read, not inferred.
 
+use crate::mcp::network_argument::MAX_RULES;
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ pub const CODEX: &str = "codex";
 pub const CODEX_REPLY: &str = "codex-reply";
 
 /// What a call accepts, as the tools' own parser sees it: [`crate::mcp::arguments`] refuses every other name.
-pub const CODEX_PARAMETERS: [&str; 10] = [
+pub const CODEX_PARAMETERS: [&str; 11] = [
     "approval-policy",
     "base-instructions",
     "compact-prompt",
@@ -20,6 +21,7 @@ pub const CODEX_PARAMETERS: [&str; 10] = [
     "cwd",
     "developer-instructions",
     "model",
+    "network",
     "profile",
     "prompt",
     "sandbox",
@@ -72,6 +74,22 @@ fn codex() -> Tool {
             "model": {
                 "type": "string",
                 "description": "Optional override for the model name."
+            },
+            "network": {
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["allow"],
+                "description": "Narrows, for this thread, what the operator allowed commands to reach. It never widens \
+                                it.",
+                "properties": {
+                    "allow": {
+                        "type": "array",
+                        "maxItems": MAX_RULES,
+                        "items": {"type": "string"},
+                        "description": "Rules such as `api.example.com` (port 443), `*.example.com:8443` or \
+                                        `192.0.2.0/24:80`; `[]` leaves nothing but the model."
+                    }
+                }
             },
             "profile": {
                 "type": "string",
@@ -218,6 +236,24 @@ fn output() -> Value {
                     "deletions": count
                 }
             },
+            "egressDenied": {
+                "type": "array",
+                "description": "Connections of commands that were refused since the turn before, equal ones counted.",
+                "items": {
+                    "type": "object",
+                    "required": ["host", "port", "count", "rule", "howToAllow"],
+                    "properties": {
+                        "host": {
+                            "type": "string",
+                            "description": "Empty where the request named nothing that could be a host."
+                        },
+                        "port": {"type": "integer", "minimum": 0, "description": "0 where none was named."},
+                        "count": count,
+                        "rule": {"type": "string", "description": "What refused it, and where that stands."},
+                        "howToAllow": {"type": "string", "description": "What the operator would set to allow it."}
+                    }
+                }
+            },
             "notes": {
                 "type": "array",
                 "description": "What parameters came to, where that is not what their names say.",
@@ -227,13 +263,14 @@ fn output() -> Value {
     })
 }
 
-/// A turn changes nothing outside its copy of the workspace, and reaches nothing but the model.
+/// A turn changes nothing outside its copy of the workspace. What it reaches is the operator's to say, and the list is the
+/// same whatever that is: so the world counts as open.
 fn annotations() -> ToolAnnotations {
     ToolAnnotations::new()
         .read_only(false)
         .destructive(false)
         .idempotent(false)
-        .open_world(false)
+        .open_world(true)
 }
 
 /// Only ever given the literals above, which are objects.
@@ -285,7 +322,9 @@ mod tests {
             (codex.title.as_deref(), reply.title.as_deref()),
             (Some("Codex"), Some("Codex Reply"))
         );
-        assert_eq!(parameters(&codex), OLD_CODEX);
+        let (ours, old): (Vec<_>, Vec<_>) = parameters(&codex).into_iter().partition(|(name, _)| *name == "network");
+        assert_eq!(old, OLD_CODEX);
+        assert_eq!(ours, [("network", "object")], "what is ours is optional");
         assert_eq!(parameters(&reply), OLD_CODEX_REPLY);
         for tool in [&codex, &reply] {
             assert_eq!(tool.input_schema["required"], json!(["prompt"]));

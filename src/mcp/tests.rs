@@ -9,6 +9,7 @@ use crate::plan::identity::SessionId;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
 use crate::session::registry::{StartSession, Urgency};
+use crate::session::turn::TurnReport;
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::diff::{ChangeKind, Changes, FileChange};
 use serde_json::{Value, json};
@@ -135,7 +136,7 @@ impl AgentThread for ScriptedThread {
         prompt: Prompt,
         events: mpsc::Sender<TurnEvent>,
         cancelled: CancellationToken,
-    ) -> Result<TurnEnd, SessionError> {
+    ) -> Result<TurnReport, SessionError> {
         let _one = self.one_turn.lock().await;
         if cancelled.is_cancelled() {
             return Err(SessionError::TurnCancelled);
@@ -170,11 +171,14 @@ impl AgentThread for ScriptedThread {
             })
             .await;
         let _ = events.send(completed).await;
-        Ok(TurnEnd {
-            turn: "turn-1".into(),
-            answer: Untrusted::new(prompt),
-            usage: Usage::default(),
-            outcome,
+        Ok(TurnReport {
+            end: TurnEnd {
+                turn: "turn-1".into(),
+                answer: Untrusted::new(prompt),
+                usage: Usage::default(),
+                outcome,
+            },
+            egress_denied: Vec::new(),
         })
     }
 

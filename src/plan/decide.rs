@@ -3,12 +3,14 @@
 use crate::codex::launch::{CodexPaths, app_server_command};
 use crate::config::{Config, Enforcement, Origin};
 use crate::host::facts::{EngineKind, HostFacts, ImageFacts};
+use crate::host::packages::PackageSource;
 use crate::plan::launch::{
     FileLimit, LaunchPlan, Mount, MountAccess, MountSharing, PinnedImage, PlannedLimits, SelinuxRelabel, Tmpfs,
     Unenforced,
 };
+use crate::plan::network::NetworkPlan;
 use crate::plan::request::{Request, WorkspaceAccess};
-use crate::plan::{enforcement, paths, user};
+use crate::plan::{enforcement, network, paths, user};
 use crate::wire::contract::{CONTRACT, GuestSpec, ProcessNumber, SpawnRequest, StderrTo};
 use std::path::{Path, PathBuf};
 
@@ -70,6 +72,7 @@ pub fn plan(
     request: &Request,
     facts: &HostFacts,
     image: &ImageFacts,
+    packages: &[PackageSource],
 ) -> Result<LaunchPlan, PlanError> {
     let user = user::container_user(facts).ok_or(PlanError::RootlessDocker)?;
     check_image(image)?;
@@ -83,6 +86,7 @@ pub fn plan(
         .to_vec();
     let mut sized_mounts: Vec<String> = tmpfs.iter().map(|tmpfs| tmpfs.target.clone()).collect();
     sized_mounts.push("/dev/shm".to_owned());
+    let network = network::network(&config.network, packages, request.network.as_deref());
     let command = app_server_command(&CodexPaths {
         codex_home: paths::CODEX_HOME,
         home: paths::HOME,
@@ -110,7 +114,8 @@ pub fn plan(
             hard: NOFILE_HARD.min(facts.nofile_hard),
         },
         nproc: (facts.engine.kind == EngineKind::Podman).then_some(facts.nproc_hard),
-        mounts: mounts(request, &workspace_inside)?,
+        mounts: mounts(request, &network, &workspace_inside)?,
+        network,
         tmpfs,
         shm: crate::config::quantity::ByteSize::from_mib(SHM_MIB),
         selinux: if facts.selinux_enforcing {
@@ -123,6 +128,7 @@ pub fn plan(
             contract: CONTRACT,
             session: request.session.as_str().to_owned(),
             model_port: paths::MODEL_PORT,
+            proxy_port: paths::PROXY_PORT,
             wall_seconds: config.limits.wall.value.as_secs(),
             sized_mounts,
         },
@@ -160,7 +166,7 @@ fn accept_unenforced(config: &Config, facts: &HostFacts) -> Result<Vec<Unenforce
 }
 
 /// In mounting order: what lies below another mount comes after it.
-fn mounts(request: &Request, workspace_inside: &str) -> Result<Vec<Mount>, PlanError> {
+fn mounts(request: &Request, network: &NetworkPlan, workspace_inside: &str) -> Result<Vec<Mount>, PlanError> {
     let files = SessionFiles::below(&request.session_dir);
     let mut mounts = vec![
         Mount {
@@ -177,6 +183,13 @@ fn mounts(request: &Request, workspace_inside: &str) -> Result<Vec<Mount>, PlanE
             &format!("{}/{name}", paths::CODEX_HOME),
             MountAccess::ReadOnly,
         ));
+    }
+    // Only where there is something to say: the image has an empty file there otherwise.
+    if network.ca_bundle.is_some() {
+        mounts.push(private(files.ca_bundle, paths::CA_BUNDLE, MountAccess::ReadOnly));
+    }
+    if network.cargo_config.is_some() {
+        mounts.push(private(files.cargo_config, paths::CARGO_CONFIG, MountAccess::ReadOnly));
     }
     let access = match request.access {
         WorkspaceAccess::ReadOnly => MountAccess::ReadOnly,
@@ -216,6 +229,10 @@ pub struct SessionFiles {
     pub codex_home: PathBuf,
     /// What the container sees read-only in the Codex home.
     pub sealed: PathBuf,
+    /// The certificate authorities that commands believe, where the operator configured any.
+    pub ca_bundle: PathBuf,
+    /// Cargo's mirrors, where the host's cargo has some.
+    pub cargo_config: PathBuf,
     /// The session's copy of the folder.
     pub workspace: PathBuf,
 }
@@ -225,6 +242,8 @@ impl SessionFiles {
         Self {
             codex_home: session_dir.join("home"),
             sealed: session_dir.join("sealed"),
+            ca_bundle: session_dir.join("ca-bundle.pem"),
+            cargo_config: session_dir.join("cargo-config.toml"),
             workspace: session_dir.join("workspace"),
         }
     }

@@ -40,6 +40,7 @@ pub fn request() -> Request {
             has_git_dir: true,
         },
         access: WorkspaceAccess::ReadWrite,
+        network: None,
         session_dir: "/state/sessions/S".into(),
         guest_binary: "/state/guest/ID/codex-mcp".into(),
     }

@@ -4,6 +4,7 @@ use crate::config::Enforcement;
 use crate::config::quantity::{ByteSize, CpuShare, PidsLimit};
 use crate::host::facts::EngineFacts;
 use crate::plan::identity::{ContainerName, SessionId};
+use crate::plan::network::NetworkPlan;
 use crate::supervise::owner::Owner;
 use crate::wire::contract::{GuestSpec, SpawnRequest};
 use serde::Serialize;
@@ -23,6 +24,7 @@ pub struct LaunchPlan {
     /// `--ulimit nproc`, hard and soft alike; `None` where the engine needs none. Never the limit itself: it counts
     /// over all containers of a uid. `--pids-limit` is the limit.
     pub nproc: Option<u64>,
+    pub network: NetworkPlan,
     /// In the order in which they are mounted: a mount below another comes after it.
     pub mounts: Vec<Mount>,
     pub tmpfs: Vec<Tmpfs>,

@@ -9,17 +9,21 @@
 //! - [`request`]: what one session asks for.
 //! - [`launch`]: the plan itself, as data.
 //! - [`user`]: which user the container runs as, and whom its files belong to on the host.
+//! - [`network`]: what the session may reach.
+//! - [`command_environment`]: what its commands are told of that: variables.
 //! - [`paths`]: where things are inside the container.
 //! - [`enforcement`]: which limits this machine can't enforce.
 //! - [`decide`]: puts the plan together.
 //! - [`proof`]: compares what the guest read back with the plan.
 
+pub mod command_environment;
 pub mod decide;
 pub mod enforcement;
 #[cfg(test)]
 mod fixtures;
 pub mod identity;
 pub mod launch;
+pub mod network;
 pub mod paths;
 pub mod proof;
 pub mod request;

@@ -16,6 +16,14 @@ pub const TMP: &str = "/tmp";
 pub const WORKSPACE: &str = "/workspace";
 /// Loopback port of the model endpoint. Each container has a network namespace of its own, so one number serves all.
 pub const MODEL_PORT: u16 = 18080;
+/// Loopback port of the proxy that commands are told of.
+pub const PROXY_PORT: u16 = 18081;
+/// Certificate authorities for commands, where the operator configured a bundle. Holds the host's as well, because most
+/// programs take one file in place of the image's.
+pub const CA_BUNDLE: &str = "/run/codex-mcp/ca-bundle.pem";
+/// Cargo looks for its configuration in every directory above the one it works in, this one last, and takes mirrors from
+/// nowhere else.
+pub const CARGO_CONFIG: &str = "/.cargo/config.toml";
 
 /// Names in the Codex home that decide what Codex does: read-only mounts, empty where we set nothing. Planted ones
 /// silenced approvals, reached the model and broke turns.

@@ -1,5 +1,6 @@
 //! What one session asks for, beyond the configuration. Already parsed; a tool call can't put anything else here.
 
+use crate::config::rule::Rule;
 use crate::plan::identity::SessionId;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -9,6 +10,8 @@ pub struct Request {
     pub session: SessionId,
     pub workspace: WorkspaceRequest,
     pub access: WorkspaceAccess,
+    /// What the tool call narrows the network to; never wider than the operator's.
+    pub network: Option<Vec<Rule>>,
     /// Where this session's files are on the host (below the state directory).
     pub session_dir: PathBuf,
     /// The staged copy of this binary that becomes PID 1.

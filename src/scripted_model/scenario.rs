@@ -25,8 +25,11 @@ use std::time::Duration;
 const MAX_LONG: usize = 8 << 20;
 /// The longest pause of `#slow`.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// How long Codex waits for a command before it says that it still runs, in milliseconds: the most that it takes. Its
+/// usual ten seconds are over too soon on a loaded machine.
+const LONGEST_WAIT: u64 = 30_000;
 /// How much of a tool's output the closing text quotes, in bytes.
-const MAX_QUOTE: usize = 4 << 10;
+const MAX_QUOTE: usize = 16 << 10;
 
 const KNOWN: &str = "#text #shell #patch #slow #long #hang #error #demo";
 
@@ -281,7 +284,7 @@ impl Names {
     }
 
     fn shell(&self, at: usize, command: &str) -> Value {
-        let arguments = json!({ "cmd": command });
+        let arguments = json!({ "cmd": command, "yield_time_ms": LONGEST_WAIT });
         match self.dialect {
             ToolDialect::Plain | ToolDialect::ShellOnly => json!({
                 "type": "function_call",
@@ -437,7 +440,7 @@ mod tests {
         let plain = items(&[user("#shell echo 'a \"b\"'")]);
         insta::assert_json_snapshot!(call(&plain), @r#"
         {
-          "arguments": "{\"cmd\":\"echo 'a \\\"b\\\"'\"}",
+          "arguments": "{\"cmd\":\"echo 'a \\\"b\\\"'\",\"yield_time_ms\":30000}",
           "call_id": "call_1_0",
           "name": "exec_command",
           "type": "function_call"

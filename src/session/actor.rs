@@ -1,14 +1,16 @@
 //! The loop of one session: takes turns one at a time, watches the container, ends when told to or when the container
 //! does. The only owner of the container.
 
-use crate::codex::client::{Client, Events};
+use crate::codex::client::{Client, Events, NetworkAccess};
 use crate::codex::error::{ClientError, TurnErrorKind};
 use crate::codex::event::{ThreadId, TurnEnd, TurnEvent, TurnOutcome, Usage};
 use crate::codex::prompt::Prompt;
 use crate::codex::turn_runner::{TurnRequest, run_turn};
+use crate::egress::SessionEgress;
 use crate::session::container::Container;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::registry::Urgency;
+use crate::session::turn::TurnReport;
 use crate::session::workspace_copy::WorkspaceCopy;
 use crate::wire::contract::ProcessEnd;
 use crate::wire::link::Ending;
@@ -26,11 +28,13 @@ const END_SETTLES: Duration = Duration::from_secs(3);
 pub(super) struct Actor {
     pub thread: ThreadId,
     pub container: Container,
+    pub egress: SessionEgress,
     pub client: Client,
     pub events: Events,
     /// The app-server's process.
     pub codex: Ending,
     pub turn_limit: Duration,
+    pub network: NetworkAccess,
     /// Of the thread so far.
     pub usage: Usage,
     pub orders: mpsc::Receiver<TurnOrder>,
@@ -49,7 +53,7 @@ pub(super) struct TurnOrder {
     pub reply: Reply,
 }
 
-pub(super) type Reply = oneshot::Sender<Result<TurnEnd, SessionError>>;
+pub(super) type Reply = oneshot::Sender<Result<TurnReport, SessionError>>;
 
 /// How a turn left the session.
 enum Turned {
@@ -109,7 +113,10 @@ impl Actor {
                 }
             };
             let answer = match self.turn(&prompt, &events, unwanted).await {
-                Turned::Ended(end) => Ok(end),
+                Turned::Ended(end) => Ok(TurnReport {
+                    end,
+                    egress_denied: self.egress.take_denied(),
+                }),
                 Turned::Refused(error) => Err(error.into()),
                 Turned::Over(reason) => return (reason, Some(reply)),
             };
@@ -140,6 +147,7 @@ impl Actor {
             prompt,
             limit: self.turn_limit,
             usage: self.usage,
+            network: self.network,
         };
         let turn = run_turn(&self.client, &mut self.events, request, unwanted, watcher);
         let end = tokio::select! {

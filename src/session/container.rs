@@ -6,6 +6,7 @@
 use crate::auth::broker::SessionBroker;
 use crate::codex::event::ThreadId;
 use crate::codex::launch::last_words;
+use crate::egress::SessionEgress;
 use crate::engine::argv;
 use crate::plan::launch::LaunchPlan;
 use crate::plan::proof::{self, Proof};
@@ -18,6 +19,7 @@ use crate::supervise::spawner::Stdin;
 use crate::supervise::stop;
 use crate::wire::contract::GuestStream;
 use crate::wire::link::{self, GuestLink, GuestStreams, LinkEnd, LinkError};
+use crate::wire::mux;
 use crate::wire::untrusted::Untrusted;
 use std::future::Future;
 use std::sync::Arc;
@@ -41,8 +43,8 @@ pub struct Container {
     directory: Option<SessionDirectory>,
     /// `None` before the guest is ready, and once the pipe was closed on purpose.
     link: Option<GuestLink>,
-    /// Serves the guest's model connections; ends with the container.
-    model: Option<AbortOnDropHandle<()>>,
+    /// Serves the guest's connections; ends with the container.
+    serving: Option<AbortOnDropHandle<()>>,
 }
 
 impl Container {
@@ -67,7 +69,7 @@ impl Container {
                 ground,
                 directory: Some(directory),
                 link: None,
-                model: None,
+                serving: None,
             }),
             Err(error) => {
                 directory.remove_or_warn();
@@ -77,11 +79,16 @@ impl Container {
     }
 
     /// Shakes hands with the guest and proves what it read back. Nothing untrusted runs before that: the host starts
-    /// Codex only in what it has proven. From here on the guest's model connections are served.
-    pub async fn prove(&mut self, broker: &SessionBroker) -> Result<(GuestLink, Proof), SessionError> {
+    /// Codex only in what it has proven. From here on the guest's connections are served.
+    pub async fn prove(
+        &mut self,
+        broker: &SessionBroker,
+        egress: &SessionEgress,
+    ) -> Result<(GuestLink, Proof), SessionError> {
         let (Some(stdin), Some(stdout)) = (self.child.take_stdin(), self.child.take_stdout()) else {
             return Err(self.not_started().await);
         };
+        mux::widen(&stdout);
         let connecting = link::connect(stdout, stdin, &self.plan.guest);
         let connected = match tokio::time::timeout(READY_LIMIT, connecting).await {
             Ok(Ok(connected)) => connected,
@@ -97,7 +104,7 @@ impl Container {
         };
         let proof = proof::prove(&self.plan, &connected.ready)?;
         self.link = Some(connected.link.clone());
-        self.model = Some(serve_model(broker.clone(), connected.streams));
+        self.serving = Some(serve(broker.clone(), egress.clone(), connected.streams));
         Ok((connected.link, proof))
     }
 
@@ -181,11 +188,11 @@ impl Container {
     /// Ends the container. `hurry` resolving skips every grace.
     pub async fn stop(&mut self, hurry: impl Future<Output = ()> + Send) {
         let link = self.link.take();
-        let model = self.model.take();
+        let serving = self.serving.take();
         let commands = self.ground.engine.stop_commands(&self.plan.name);
         let outcome = stop::stop(
             &mut self.child,
-            move || drop((link, model)),
+            move || drop((link, serving)),
             hurry,
             stop::Stop {
                 commands: &commands,
@@ -212,14 +219,20 @@ impl Container {
     }
 }
 
-/// Serves the guest's model connections until the link ends or the handle is dropped.
-fn serve_model(broker: SessionBroker, mut streams: GuestStreams) -> AbortOnDropHandle<()> {
+/// Serves the guest's connections until the link ends or the handle is dropped.
+fn serve(broker: SessionBroker, egress: SessionEgress, mut streams: GuestStreams) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
         while let Some(opened) = streams.next().await {
-            let broker = broker.clone();
             match opened.kind {
-                GuestStream::Model => connections.spawn(async move { broker.serve(opened.stream).await }),
+                GuestStream::Model => {
+                    let broker = broker.clone();
+                    connections.spawn(async move { broker.serve(opened.stream).await })
+                }
+                GuestStream::Proxy => {
+                    let egress = egress.clone();
+                    connections.spawn(async move { egress.serve(opened.stream).await })
+                }
             };
             while connections.try_join_next().is_some() {}
         }

@@ -20,6 +20,17 @@ const OWNER_FILE: &str = "owner.json";
 /// Names the Codex thread; written when there is one.
 pub const THREAD_FILE: &str = "thread";
 
+/// What is in the files that the container sees and can't change.
+#[derive(Debug, Clone, Copy)]
+pub struct Sealed<'a> {
+    /// Codex's `config.toml`.
+    pub config: &'a str,
+    /// PEM. `None`: the image's own authorities do, and nothing is mounted.
+    pub ca_bundle: Option<&'a str>,
+    /// `None`: cargo has no mirrors, and nothing is mounted.
+    pub cargo_config: Option<&'a str>,
+}
+
 #[derive(Debug)]
 pub struct SessionDirectory {
     root: PathBuf,
@@ -45,16 +56,15 @@ impl SessionDirectory {
         &self.root
     }
 
-    /// Writes the sealed files and the empty Codex home. `config` is the rendered `config.toml`.
-    pub fn seal(&self, config: &str, user: &ContainerUser) -> io::Result<()> {
+    /// Writes what the container sees read-only, and the empty Codex home.
+    pub fn seal(&self, contents: &Sealed<'_>, user: &ContainerUser) -> io::Result<()> {
         let home = &self.files.codex_home;
         let sealed = &self.files.sealed;
         DirBuilder::new().mode(0o700).create(home)?;
         DirBuilder::new().mode(0o755).create(sealed)?;
         for name in SEALED_FILES {
             let path = sealed.join(name);
-            fs::write(&path, if name == "config.toml" { config } else { "" })?;
-            fs::set_permissions(&path, Permissions::from_mode(0o444))?;
+            write_sealed(&path, if name == "config.toml" { contents.config } else { "" })?;
             // The mount point: a bind mount needs something to lie on, and one made here by us is not the
             // container's to replace.
             fs::write(home.join(name), "")?;
@@ -62,6 +72,13 @@ impl SessionDirectory {
         for name in SEALED_DIRS {
             DirBuilder::new().mode(0o755).create(sealed.join(name))?;
             DirBuilder::new().mode(0o755).create(home.join(name))?;
+        }
+        let offered = [
+            (&self.files.ca_bundle, contents.ca_bundle),
+            (&self.files.cargo_config, contents.cargo_config),
+        ];
+        for (path, text) in offered {
+            text.map_or(Ok(()), |text| write_sealed(path, text))?;
         }
         give(home, user)
     }
@@ -90,6 +107,12 @@ impl SessionDirectory {
 /// A directory that nobody else can look into, with its parents.
 pub fn private_dir_all(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).recursive(true).create(path)
+}
+
+/// Readable to the container's user, whoever that is on the host; writable to nobody.
+fn write_sealed(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, Permissions::from_mode(0o444))
 }
 
 /// Gives a directory to the user that the container runs as; a no-op where that is us.
@@ -125,7 +148,12 @@ mod tests {
             host_uid: uid,
             host_gid: gid,
         };
-        directory.seal("model = 'x'", &user).unwrap();
+        let contents = Sealed {
+            config: "model = 'x'",
+            ca_bundle: Some("PEM"),
+            cargo_config: None,
+        };
+        directory.seal(&contents, &user).unwrap();
 
         assert_eq!(
             fs::metadata(directory.root()).unwrap().permissions().mode() & 0o777,
@@ -138,6 +166,13 @@ mod tests {
         assert_eq!(
             fs::read_to_string(directory.files.sealed.join("AGENTS.md")).unwrap(),
             ""
+        );
+        let bundle = &directory.files.ca_bundle;
+        assert_eq!(fs::read_to_string(bundle).unwrap(), "PEM");
+        assert_eq!(fs::metadata(bundle).unwrap().permissions().mode() & 0o777, 0o444);
+        assert!(
+            !directory.files.cargo_config.exists(),
+            "what is not mounted is not written"
         );
         assert_eq!(owner_of(directory.root()), Some(owner.clone()));
         assert!(

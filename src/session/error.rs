@@ -7,7 +7,9 @@ use crate::auth::broker::BrokerError;
 use crate::codex::error::ClientError;
 use crate::codex::event::ThreadId;
 use crate::codex::settings::TemplateError;
+use crate::dial::trust::TrustError;
 use crate::engine::client::EngineError;
+use crate::host::packages::PackagesError;
 use crate::host::probe::ProbeError;
 use crate::plan::PlanError;
 use crate::plan::proof::Refusal;
@@ -41,6 +43,10 @@ pub enum SessionError {
     Tree(#[from] TreeError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Packages(#[from] PackagesError),
     #[error("{what} {}: {source}", path.display())]
     Files {
         what: &'static str,
@@ -90,6 +96,8 @@ pub enum SessionError {
 pub enum SessionErrorKind {
     /// What was asked for can't be: the folder, its size.
     Input,
+    /// A setting that can't be had: a file or a program that it names.
+    Configuration,
     /// No engine, or none that works.
     Engine,
     /// The image is missing or unfit.
@@ -117,6 +125,7 @@ impl SessionError {
                 Kind::Refused
             }
             Self::Broker(_) => Kind::Provider,
+            Self::Trust(_) | Self::Packages(_) => Kind::Configuration,
             Self::Codex(ClientError::UnsupportedVersion { .. }) => Kind::Image,
             // The template and what a call may override are ours, and were checked.
             Self::Codex(ClientError::ConfigRefused { .. }) => Kind::Internal,

@@ -2,12 +2,18 @@
 //! when the first session starts, so that `initialize` never waits for an engine.
 
 use crate::auth::broker::Broker;
+use crate::auth::proxy_credentials::ProxyLogin;
 use crate::auth::secret::SecretReader;
 use crate::auth::upstream::Upstream;
 use crate::config::Config;
+use crate::config::network::NetworkSettings;
+use crate::dial::proxy::{Credentials, Proxy};
+use crate::dial::{Dialer, Names};
+use crate::egress::Egress;
 use crate::engine::client::Engine;
 use crate::engine::environment;
 use crate::host::facts::{HostFacts, ImageFacts};
+use crate::host::packages::{self, Ask, PackageSource};
 use crate::host::probe::{self, Probe};
 use crate::session::directory::private_dir_all;
 use crate::session::error::SessionError;
@@ -16,6 +22,7 @@ use crate::session::surroundings::Surroundings;
 use crate::supervise::spawner::Spawner;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::OnceCell;
 
 /// The parts that every launch shares.
 #[derive(Debug)]
@@ -26,6 +33,9 @@ pub struct Ground {
     pub engine: Engine,
     pub guest_binary: PathBuf,
     pub broker: Arc<Broker>,
+    pub egress: Arc<Egress>,
+    dialer: Dialer,
+    packages: OnceCell<Vec<PackageSource>>,
     /// The configured image. One built while this process runs is taken up when the one remembered fails.
     image: Mutex<Option<ImageFacts>>,
 }
@@ -63,7 +73,9 @@ impl Ground {
                 source,
             })?;
         let engine = Engine::new(facts.engine.clone(), spawner, env);
-        let broker = Arc::new(broker(&config, &surroundings));
+        let dialer = dialer(&config.network, &surroundings);
+        let broker = Arc::new(broker(&config, &surroundings, dialer.clone()));
+        let egress = Arc::new(Egress::new(dialer.clone()));
         Ok(Self {
             config,
             surroundings,
@@ -71,6 +83,9 @@ impl Ground {
             engine,
             guest_binary,
             broker,
+            egress,
+            dialer,
+            packages: OnceCell::new(),
             image: Mutex::default(),
         })
     }
@@ -86,6 +101,19 @@ impl Ground {
         Ok(found)
     }
 
+    /// What the package clients that `network.from` names are configured for. Asked once a process, when the first
+    /// session is decided; a failure is not remembered, so that the operator can mend it.
+    pub async fn packages(&self) -> Result<&[PackageSource], SessionError> {
+        let clients: Vec<_> = self.config.network.from.iter().map(|client| client.value).collect();
+        let with = Ask {
+            environment: &self.surroundings.environment,
+            cache_dir: &self.config.cache_dir.value,
+            dialer: &self.dialer,
+        };
+        let asked = self.packages.get_or_try_init(|| packages::ask(&clients, with)).await?;
+        Ok(asked)
+    }
+
     /// Forgets the image: it is unfit, or a launch failed, and the operator may build another meanwhile.
     pub fn forget_image(&self) {
         *self.lock_image() = None;
@@ -97,8 +125,26 @@ impl Ground {
     }
 }
 
-fn broker(config: &Config, surroundings: &Arc<Surroundings>) -> Broker {
+fn broker(config: &Config, surroundings: &Arc<Surroundings>, dialer: Dialer) -> Broker {
+    let ca_bundle = config.network.ca_bundle.as_ref().map(|path| path.value.clone());
+    let upstream = Upstream::new(dialer, ca_bundle);
+    Broker::new(config.providers.clone(), secrets(surroundings), upstream)
+}
+
+fn dialer(network: &NetworkSettings, surroundings: &Arc<Surroundings>) -> Dialer {
+    let nameservers: Vec<_> = network.nameservers.iter().map(|server| server.value).collect();
+    let names = Names::new(&nameservers);
+    let Some(proxy) = &network.proxy else {
+        return Dialer::new(names);
+    };
+    let login = proxy.credentials.as_ref().map(|source| {
+        let login = ProxyLogin::new(source.value.clone(), secrets(surroundings));
+        Arc::new(login) as Arc<dyn Credentials>
+    });
+    Dialer::through(names, Proxy::new(proxy.clone(), login))
+}
+
+fn secrets(surroundings: &Arc<Surroundings>) -> SecretReader {
     let surroundings = Arc::clone(surroundings);
-    let secrets = SecretReader::new(move |name| surroundings.variable(name)?.to_str().map(str::to_owned));
-    Broker::new(config.providers.clone(), secrets, Upstream::new())
+    SecretReader::new(move |name| surroundings.variable(name)?.to_str().map(str::to_owned))
 }

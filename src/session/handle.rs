@@ -1,6 +1,6 @@
 //! What a caller holds of one session. Cheap to clone; dropping it ends nothing.
 
-use crate::codex::event::{ThreadId, TurnEnd, TurnEvent};
+use crate::codex::event::{ThreadId, TurnEvent};
 use crate::codex::prompt::Prompt;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
@@ -8,6 +8,7 @@ use crate::plan::proof::ProvenLimit;
 use crate::session::actor::TurnOrder;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::registry::Urgency;
+use crate::session::turn::TurnReport;
 use crate::session::workspace_copy::WorkspaceCopy;
 use crate::workspace::diff::Changes;
 use serde::Serialize;
@@ -69,7 +70,7 @@ impl SessionHandle {
         prompt: Prompt,
         events: mpsc::Sender<TurnEvent>,
         cancelled: CancellationToken,
-    ) -> Result<TurnEnd, SessionError> {
+    ) -> Result<TurnReport, SessionError> {
         let (reply, end) = oneshot::channel();
         let order = TurnOrder {
             prompt,

@@ -7,12 +7,14 @@ use crate::auth::broker::SessionBroker;
 use crate::codex::approver::DeclineAll;
 use crate::codex::client::{Client, Events, StartedThread};
 use crate::codex::settings::{self, SessionConfig};
+use crate::dial::trust;
+use crate::egress::SessionEgress;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::LaunchPlan;
 use crate::plan::proof::Proof;
 use crate::plan::request::{Request, WorkspaceRequest};
 use crate::session::container::Container;
-use crate::session::directory::SessionDirectory;
+use crate::session::directory::{Sealed, SessionDirectory};
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
 use crate::session::registry::StartSession;
@@ -41,13 +43,14 @@ pub struct Launched {
     pub folder: PathBuf,
     pub manifest: Arc<Manifest>,
     pub container: Container,
+    pub egress: SessionEgress,
     pub thread: StartedThread,
     pub client: Client,
     pub events: Events,
     pub codex: Ending,
 }
 
-/// Decides what a launch would be. Touches nothing but to look.
+/// Decides what a launch would be. Changes nothing, but may ask engine and package clients.
 pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -> Result<Decided, SessionError> {
     let config = &ground.config;
     let surroundings = &ground.surroundings;
@@ -64,6 +67,7 @@ pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -
     )?
     .into_path();
     let image = ground.image().await?;
+    let packages = ground.packages().await?;
     let session_dir = config.state_dir.value.join("sessions").join(session.as_str());
     let request = Request {
         session,
@@ -73,10 +77,12 @@ pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -
             host_path: folder.clone(),
         },
         access: start.access,
+        network: start.network.clone(),
         session_dir: session_dir.clone(),
         guest_binary: ground.guest_binary.clone(),
     };
-    let plan = crate::plan::plan(config, &request, &ground.facts, &image).inspect_err(|_| ground.forget_image())?;
+    let plan =
+        crate::plan::plan(config, &request, &ground.facts, &image, packages).inspect_err(|_| ground.forget_image())?;
     Ok(Decided {
         plan,
         folder,
@@ -99,12 +105,15 @@ pub async fn launch(
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
         broker = ground.broker.for_session(&ground.config.codex.provider.value) => broker?,
     };
+    let egress = ground
+        .egress
+        .for_session(plan.network.policy.clone(), plan.network.limits.clone());
     let (directory, manifest) = make_directory(&ground, start, &plan, &folder, give_up.clone()).await?;
     let mut container = Container::start(Arc::clone(&ground), plan.clone(), directory).await?;
     let came_up = tokio::select! {
         biased;
         () = give_up.cancelled() => Err(SessionError::ShuttingDown),
-        came_up = come_up(&mut container, &broker, start) => came_up,
+        came_up = come_up(&mut container, &broker, &egress, start) => came_up,
     };
     match came_up {
         Ok(up) => Ok(Launched {
@@ -113,6 +122,7 @@ pub async fn launch(
             folder,
             manifest,
             container,
+            egress,
             thread: up.thread,
             client: up.client,
             events: up.events,
@@ -143,6 +153,7 @@ async fn make_directory(
         model_port: plan.guest.model_port,
         model: model.as_ref(),
         effort: ground.config.codex.effort.as_ref().map(|effort| effort.value),
+        command_environment: &plan.network.command_environment,
     })?;
     let (ground, plan, folder) = (Arc::clone(ground), plan.clone(), folder.to_owned());
     let making = tokio::task::spawn_blocking(move || {
@@ -152,6 +163,7 @@ async fn make_directory(
             path: state_dir.clone(),
             source,
         };
+        let ca_bundle = plan.network.ca_bundle.as_deref().map(trust::pem).transpose()?;
         let directory = SessionDirectory::create(state_dir, &plan.session, &plan.owner).map_err(failed)?;
         let limits = CopyLimits {
             bytes: ground.config.limits.workspace.clone(),
@@ -165,7 +177,12 @@ async fn make_directory(
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let filled = directory.seal(&config, &plan.user).map_err(failed).and_then(|()| {
+        let contents = Sealed {
+            config: &config,
+            ca_bundle: ca_bundle.as_deref(),
+            cargo_config: plan.network.cargo_config.as_deref(),
+        };
+        let filled = directory.seal(&contents, &plan.user).map_err(failed).and_then(|()| {
             Ok(copy::copy(
                 &folder,
                 &directory.files.workspace,
@@ -211,8 +228,13 @@ struct Up {
 }
 
 /// Everything between the start of the client and the first turn.
-async fn come_up(container: &mut Container, broker: &SessionBroker, start: &StartSession) -> Result<Up, SessionError> {
-    let (link, proof) = container.prove(broker).await?;
+async fn come_up(
+    container: &mut Container,
+    broker: &SessionBroker,
+    egress: &SessionEgress,
+    start: &StartSession,
+) -> Result<Up, SessionError> {
+    let (link, proof) = container.prove(broker, egress).await?;
     let plan = container.plan();
     let spawned = link.spawn(&plan.codex).await.map_err(|error| match error {
         LinkError::Spawn(reason) => SessionError::CodexMissing {

@@ -11,6 +11,7 @@
 //! - [`container`]: one container: started, proven, watched, ended.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`actor`]: the loop of one session.
+//! - [`turn`]: what a turn came to.
 //! - [`workspace_copy`]: the copy of the folder, shared by actor and handle.
 //! - [`directory`]: the session's files on the host.
 //! - [`removal`]: takes away a tree that the container wrote.
@@ -30,4 +31,5 @@ pub mod removal;
 pub mod staging;
 pub mod surroundings;
 pub mod sweep;
+pub mod turn;
 mod workspace_copy;

@@ -1,8 +1,9 @@
 //! All sessions of this process: start one, find one by its thread, end them all.
 
-use crate::codex::client::ThreadSettings;
+use crate::codex::client::{NetworkAccess, ThreadSettings};
 use crate::codex::event::{ThreadId, Usage};
 use crate::config::quantity::ModelId;
+use crate::config::rule::Rule;
 use crate::config::{Config, Sourced};
 use crate::plan::decide::SessionFiles;
 use crate::plan::identity::SessionId;
@@ -30,6 +31,8 @@ pub struct StartSession {
     pub workspace: Option<PathBuf>,
     pub access: WorkspaceAccess,
     pub model: Option<Sourced<ModelId>>,
+    /// What the call narrows the network to; `None`: what the operator allowed.
+    pub network: Option<Vec<Rule>>,
     pub thread: ThreadSettings,
 }
 
@@ -156,6 +159,7 @@ impl Sessions {
             folder,
             manifest,
             container,
+            egress,
             thread,
             client,
             events,
@@ -180,9 +184,14 @@ impl Sessions {
         let actor = Actor {
             thread: thread.thread.clone(),
             container,
+            egress,
             client,
             events,
             codex,
+            network: match plan.network.policy.allows_nothing() {
+                true => NetworkAccess::None,
+                false => NetworkAccess::Some,
+            },
             turn_limit: self.0.config.limits.turn.value,
             usage: Usage::default(),
             orders,

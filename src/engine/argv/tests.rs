@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::engine::fixtures;
-use crate::plan::launch::{ContainerUser, Unenforced};
+use crate::plan::launch::{ContainerUser, MountSharing, Unenforced};
+use crate::plan::paths;
 
 /// One option a line, so that a difference is one line.
 fn shown(command: &CommandLine) -> String {
@@ -121,6 +122,31 @@ fn selinux_relabels_every_mount_on_both_engines() {
 fn a_read_only_workspace_is_a_read_only_mount() {
     let read_only = |plan: &mut LaunchPlan| plan.mounts[1].access = MountAccess::ReadOnly;
     insta::assert_snapshot!(changed(&podman_rootless(), read_only), @"  --volume /home/me/.local/state/codex-mcp/sessions/00112233445566778899/workspace:/home/me/project:ro");
+}
+
+#[test]
+fn what_is_offered_to_clients_is_one_read_only_volume_each() {
+    let offered = |plan: &mut LaunchPlan| {
+        plan.mounts.push(fixtures::mount(
+            "/s/ca-bundle.pem",
+            paths::CA_BUNDLE,
+            MountAccess::ReadOnly,
+            MountSharing::Private,
+        ));
+    };
+    insta::assert_snapshot!(changed(&podman_rootless(), offered), @"  --volume /s/ca-bundle.pem:/run/codex-mcp/ca-bundle.pem:ro");
+    insta::assert_snapshot!(changed(&docker(1000), offered), @"  --volume /s/ca-bundle.pem:/run/codex-mcp/ca-bundle.pem:ro");
+}
+
+/// What commands are told of the network is Codex's business: none of it stands in the engine's command line or in Codex's
+/// environment, which would send Codex's own requests through the proxy.
+#[test]
+fn what_commands_are_told_of_the_network_is_on_no_command_line() {
+    for plan in [podman_rootful(), docker(1000)] {
+        let (shown, variables) = (shown_run(&plan), &plan.network.command_environment);
+        assert!(!shown.contains(&variables["https_proxy"]), "{shown}");
+        assert!(variables.keys().all(|name| !plan.codex.env.contains_key(name)));
+    }
 }
 
 #[test]

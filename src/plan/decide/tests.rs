@@ -1,15 +1,18 @@
 //! Whole plans: one a lane, and what each circumstance changes in them.
 
 use super::*;
+use crate::config::Sourced;
+use crate::config::network::PackageClient;
 use crate::plan::fixtures::{
-    best_effort, config, docker, image, request, rootful_podman, rootless_podman, rootless_podman_v1,
+    self, best_effort, config, docker, image, request, rootful_podman, rootless_podman, rootless_podman_v1,
 };
 use insta::{assert_json_snapshot, assert_snapshot};
 use similar::{ChangeTag, TextDiff};
+use std::collections::BTreeMap;
 
 #[track_caller]
 fn planned(config: &Config, request: &Request, facts: &HostFacts) -> LaunchPlan {
-    plan(config, request, facts, &image()).unwrap()
+    plan(config, request, facts, &image(), &[]).unwrap()
 }
 
 #[test]
@@ -116,6 +119,58 @@ fn a_machine_with_lower_limits_of_its_own_keeps_to_them() {
     "#);
 }
 
+/// The operator's authorities and cargo's mirrors are the only mounts that the network brings.
+#[test]
+fn what_is_offered_to_clients_is_mounted_read_only() {
+    let mut config = config();
+    config.network.ca_bundle = Some(Sourced::new("/etc/company.pem".into(), Origin::Default));
+    let cargo = PackageSource {
+        client: PackageClient::Cargo,
+        program: "/usr/bin/cargo".into(),
+        rules: Vec::new(),
+        environment: BTreeMap::new(),
+        cargo_config: Some("[source]".into()),
+    };
+    let offered = plan(&config, &request(), &rootless_podman(), &image(), &[cargo]).unwrap();
+    let usual = planned(&fixtures::config(), &request(), &rootless_podman());
+    let mut added = offered.mounts;
+    added.retain(|mount| !usual.mounts.contains(mount));
+    assert_json_snapshot!(added, @r#"
+    [
+      {
+        "source": "/state/sessions/S/ca-bundle.pem",
+        "target": "/run/codex-mcp/ca-bundle.pem",
+        "access": "read-only",
+        "sharing": "private"
+      },
+      {
+        "source": "/state/sessions/S/cargo-config.toml",
+        "target": "/.cargo/config.toml",
+        "access": "read-only",
+        "sharing": "private"
+      }
+    ]
+    "#);
+}
+
+#[test]
+fn a_calls_rules_narrow_and_leave_the_operators_as_they_are() {
+    let change = difference(|request, _| request.network = Some(vec!["a.example".parse().unwrap()]));
+    assert_snapshot!(change, @r#"
+    - "narrowed_to": null
+    + "narrowed_to": [
+    + {
+    + "value": "a.example:443",
+    + "origin": {
+    + "call": {
+    + "parameter": "network"
+    + }
+    + }
+    + }
+    + ]
+    "#);
+}
+
 #[test]
 fn a_mount_below_another_comes_after_it() {
     let plan = planned(&config(), &request(), &rootful_podman());
@@ -129,7 +184,7 @@ fn a_mount_below_another_comes_after_it() {
 
 #[track_caller]
 fn refused(config: &Config, request: &Request, facts: &HostFacts, image: &ImageFacts) -> String {
-    plan(config, request, facts, image).unwrap_err().to_string()
+    plan(config, request, facts, image, &[]).unwrap_err().to_string()
 }
 
 #[test]
@@ -141,7 +196,7 @@ fn rootless_docker_is_refused() {
     Use podman (`--runtime podman`), which maps you to yourself.
     ");
     assert_eq!(
-        plan(&best_effort(), &request(), &facts, &image()),
+        plan(&best_effort(), &request(), &facts, &image(), &[]),
         Err(PlanError::RootlessDocker),
         "best effort concerns limits only"
     );
@@ -181,7 +236,7 @@ fn an_image_that_is_not_ours_is_refused() {
             ..image()
         },
     ] {
-        let error = plan(&config(), &request(), &rootful_podman(), &half).unwrap_err();
+        let error = plan(&config(), &request(), &rootful_podman(), &half, &[]).unwrap_err();
         assert!(matches!(error, PlanError::NotOurImage { .. }), "{error}");
     }
 }
@@ -193,7 +248,7 @@ fn an_image_of_another_contract_is_refused() {
         ..image()
     };
     assert_snapshot!(refused(&config(), &request(), &rootful_podman(), &other), @r"
-    the image localhost/codex-mcp:0.169.0 speaks guest contract 2 and this codex-mcp speaks 1.
+    the image localhost/codex-mcp:0.169.0 speaks guest contract 3 and this codex-mcp speaks 2.
     Rebuild it with `codex-mcp image build --rebuild`.
     ");
 }
@@ -208,5 +263,5 @@ fn a_state_directory_that_the_mount_syntax_cannot_carry_is_refused() {
     "#);
     request.session_dir = "/state/sessions/S".into();
     request.guest_binary = "/a,b/codex-mcp".into();
-    assert!(plan(&config(), &request, &rootful_podman(), &image()).is_err());
+    assert!(plan(&config(), &request, &rootful_podman(), &image(), &[]).is_err());
 }

@@ -2,10 +2,10 @@
 //! started from, then each promise broken by itself.
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, Origin, Sourced};
 use crate::guest::mountinfo;
 use crate::host::facts::HostFacts;
-use crate::plan::{decide, fixtures};
+use crate::plan::{decide, fixtures, paths};
 use crate::wire::contract::{Capabilities, CgroupReading, Identity};
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ const ROOTLESS: &str = include_str!("captured/rootless-podman.mountinfo");
 const DOCKER: &str = include_str!("captured/docker.mountinfo");
 
 fn plan(config: &Config, facts: &HostFacts) -> LaunchPlan {
-    decide::plan(config, &fixtures::request(), facts, &fixtures::image()).unwrap()
+    decide::plan(config, &fixtures::request(), facts, &fixtures::image(), &[]).unwrap()
 }
 
 /// What the guest of a faithful engine reports: the captured mounts, and everything else as planned.
@@ -211,9 +211,24 @@ fn every_privilege_is_named() {
     assert_snapshot!(broken(|r| r.nofile.1 = 1 << 20), @"P3 (not root, no capabilities, no new privileges, seccomp on): at most 20000 open files planned, 1048576 found");
 }
 
+/// A bundle of authorities that nobody planned is somebody's who would read what commands send.
+#[test]
+fn offered_files_are_accepted_where_they_are_planned_and_read_only() {
+    let mut config = fixtures::config();
+    config.network.ca_bundle = Some(Sourced::new("/etc/company.pem".into(), Origin::Default));
+    let planned = plan(&config, &fixtures::rootful_podman());
+    let (usual, mut ready) = rootful();
+    assert_snapshot!(refusal(&planned, &ready), @"P1 (only declared mounts are visible): /run/codex-mcp/ca-bundle.pem planned, nothing is mounted there or it is hidden");
+    ready.mounts.push(mount(paths::CA_BUNDLE, "ext4", true));
+    assert!(prove(&planned, &ready).is_ok());
+    assert_snapshot!(refusal(&usual, &ready), @r#"P1 (only declared mounts are visible): an undeclared mount at "/run/codex-mcp/ca-bundle.pem" (ext4, read-only)"#);
+    at(&mut ready, paths::CA_BUNDLE).read_only = false;
+    assert_snapshot!(refusal(&planned, &ready), @"P1 (only declared mounts are visible): /run/codex-mcp/ca-bundle.pem planned read-only, found writable");
+}
+
 #[test]
 fn contract_and_lifeline_are_named() {
-    assert_snapshot!(broken(|r| r.contract = 2), @"P19 (the guest speaks our contract): contract 1 planned, the guest speaks 2");
+    assert_snapshot!(broken(|r| r.contract = 1), @"P19 (the guest speaks our contract): contract 2 planned, the guest speaks 1");
     assert_snapshot!(broken(|r| r.pid = 2), @"P12 (the container ends with its pipe): the guest planned as PID 1, found as PID 2");
 }
 

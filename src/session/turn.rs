@@ -1,0 +1,13 @@
+//! What a turn came to, seen from outside its container.
+
+use crate::codex::event::TurnEnd;
+use crate::egress::DeniedEgress;
+
+/// A turn that ended, and what the host refused while it ran.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TurnReport {
+    /// As Codex says it.
+    pub end: TurnEnd,
+    /// Connections that were refused since the turn before, equal ones counted.
+    pub egress_denied: Vec<DeniedEgress>,
+}
