@@ -13,8 +13,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod egress;
 mod ends;
 mod hardening;
 mod lying_engine;
+mod packages;
 mod refusals;
 mod turns;

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 /// Every edge that the map allows: a room, and the rooms that its files may name in `crate::…` paths. What is missing
 /// here is an absence that somebody relies on (docs/ARCHITECTURE.md says which).
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("auth", &["config"]),
+    ("auth", &["config", "dial"]),
     (
         "cli",
         &[
             "codex",
             "config",
+            "egress",
             "engine",
             "host",
             "image",
@@ -28,13 +29,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("codex", &["config", "wire"]),
     ("config", &[]),
+    ("dial", &["config"]),
+    ("egress", &["config", "dial"]),
     ("engine", &["config", "host", "plan", "supervise"]),
     ("guest", &["wire"]),
-    ("host", &["config", "supervise"]),
+    ("host", &["config", "dial", "supervise"]),
     ("image", &["config", "host", "supervise", "wire"]),
-    ("mcp", &["codex", "config", "plan", "session", "wire", "workspace"]),
+    (
+        "mcp",
+        &["codex", "config", "egress", "plan", "session", "wire", "workspace"],
+    ),
     ("obs", &["config"]),
-    ("plan", &["codex", "config", "host", "supervise", "wire"]),
+    ("plan", &["codex", "config", "egress", "host", "supervise", "wire"]),
     ("scripted_model", &[]),
     (
         "session",
@@ -42,6 +48,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "auth",
             "codex",
             "config",
+            "dial",
+            "egress",
             "engine",
             "host",
             "plan",

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod lane;
+pub mod servers;
 pub mod world;
 
 /// Makes one test a lane of each function `fn name(lane: Lane)`, named `name::lane`. The lanes are named with the tests,
