@@ -18,29 +18,18 @@
 
 mod support;
 
-use codex_mcp::codex::client::ThreadSettings;
-use codex_mcp::codex::settings::{self, SessionConfig};
-use codex_mcp::config::{self, ConfigFlags};
 use codex_mcp::engine::argv;
-use codex_mcp::obs;
-use codex_mcp::plan::request::WorkspaceAccess;
 use codex_mcp::scripted_model::{Access, ScriptedModel};
-use codex_mcp::session::directory::SessionDirectory;
 use codex_mcp::session::ground::Ground;
-use codex_mcp::session::launch::Decided;
-use codex_mcp::session::registry::{Sessions, StartSession, Urgency};
-use codex_mcp::session::surroundings::Surroundings;
+use codex_mcp::session::registry::{Sessions, Urgency};
 use codex_mcp::supervise::command::CommandLine;
-use codex_mcp::workspace::copy::{self, CopyLimits, CopyOwner};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Instant;
-use support::Times;
+use support::{Times, session};
 use tokio::runtime::Runtime;
 
 const WARM_UPS: usize = 2;
@@ -65,7 +54,8 @@ fn main() {
         .unwrap();
     let world = tempfile::tempdir().unwrap();
     let model = runtime.block_on(ScriptedModel::start(Access::Open)).unwrap();
-    let sessions = sessions(world.path(), &engine, &model);
+    fill(&world.path().join("workspace"));
+    let sessions = session::sessions(world.path(), &engine, &model.base_url(), "");
 
     let mut ours = Way::default();
     let mut by_hand = Way::default();
@@ -106,53 +96,18 @@ fn against(ours: &Times, by_hand: &Times) -> String {
     )
 }
 
-/// Sessions of a world of their own below `root`: configuration, state and a small workspace.
-fn sessions(root: &Path, engine: &str, model: &ScriptedModel) -> Sessions {
-    let workspace = root.join("workspace");
-    fs::create_dir(&workspace).unwrap();
+/// A small workspace.
+fn fill(workspace: &Path) {
+    fs::create_dir(workspace).unwrap();
     for number in 0..20 {
-        fs::write(
-            workspace.join(format!("file-{number}.txt")),
-            "a line of text\n".repeat(64),
-        )
-        .unwrap();
-    }
-    let file = root.join("config.toml");
-    let text = format!(
-        "runtime = \"{engine}\"\nstate_dir = \"{}\"\n[codex]\nprovider = \"scripted\"\nmodel = \"gpt-5.5\"\n\
-         [providers.scripted]\nbase_url = \"{}\"\n[limits]\nmemory = \"2GiB\"\nenforcement = \"best-effort\"\n",
-        root.join("state").display(),
-        model.base_url(),
-    );
-    fs::write(&file, text).unwrap();
-    let config = config::load(&ConfigFlags {
-        config: Some(file),
-        workspace: Some(workspace.clone()),
-        ..ConfigFlags::default()
-    })
-    .unwrap();
-    obs::init(&config.log);
-    let surroundings = Surroundings {
-        started_in: workspace,
-        home: std::env::var_os("HOME").map(Into::into),
-        environment: std::env::vars_os().collect(),
-        executable: support::program(),
-    };
-    Sessions::new(Arc::new(config), Arc::new(surroundings))
-}
-
-fn request() -> StartSession {
-    StartSession {
-        workspace: None,
-        access: WorkspaceAccess::ReadWrite,
-        model: None,
-        thread: ThreadSettings::default(),
+        let text = "a line of text\n".repeat(64);
+        fs::write(workspace.join(format!("file-{number}.txt")), text).unwrap();
     }
 }
 
 fn launch(runtime: &Runtime, sessions: &Sessions, way: &mut Way) {
     let start = Instant::now();
-    let session = runtime.block_on(sessions.start(request())).unwrap();
+    let session = runtime.block_on(sessions.start(session::request())).unwrap();
     way.started.add(start.elapsed());
     let start = Instant::now();
     runtime.block_on(session.stop(Urgency::Graceful));
@@ -160,10 +115,11 @@ fn launch(runtime: &Runtime, sessions: &Sessions, way: &mut Way) {
 }
 
 fn launch_by_hand(runtime: &Runtime, sessions: &Sessions, root: &Path, way: &mut Way) {
-    let (ground, decided) = runtime.block_on(sessions.decide(&request())).unwrap();
-    let directory = prepare(&ground, &decided);
+    let (ground, decided) = runtime.block_on(sessions.decide(&session::request())).unwrap();
+    let directory = session::prepare(&ground, &decided);
     let errors = root.join("by-hand.stderr");
-    let command = command_by_hand(&decided);
+    let codex = &decided.plan.codex;
+    let command = session::by_hand(&decided.plan, &codex.cwd, &codex.env, &codex.argv);
 
     let start = Instant::now();
     let mut app_server = AppServer::start(&ground, &command, &errors);
@@ -173,65 +129,11 @@ fn launch_by_hand(runtime: &Runtime, sessions: &Sessions, root: &Path, way: &mut
     let start = Instant::now();
     // As a person would end it: `rm --force`, and the client that ran it ends with it.
     let remove = argv::remove(&decided.plan.engine, [decided.plan.name.as_str()]);
-    let removed = as_client(&ground, &remove).output().unwrap();
+    let removed = session::as_client(&ground, &remove).output().unwrap();
     app_server.child.wait().unwrap();
     way.stopped.add(start.elapsed());
     assert!(removed.status.success(), "{removed:?}");
     directory.remove().unwrap();
-}
-
-/// What a launch has made when it starts the container.
-fn prepare(ground: &Ground, decided: &Decided) -> SessionDirectory {
-    let (config, plan) = (&ground.config, &decided.plan);
-    let directory = SessionDirectory::create(&config.state_dir.value, &plan.session, &plan.owner).unwrap();
-    let text = settings::render(&SessionConfig {
-        model_port: plan.guest.model_port,
-        model: config.codex.model.as_ref().map(|model| &model.value),
-        effort: None,
-    })
-    .unwrap();
-    directory.seal(&text, &plan.user).unwrap();
-    let limits = CopyLimits {
-        bytes: config.limits.workspace.clone(),
-        files: config.workspace.max_files.clone(),
-    };
-    let owner = CopyOwner::User {
-        uid: plan.user.host_uid,
-        gid: plan.user.host_gid,
-    };
-    copy::copy(&decided.folder, &directory.files.workspace, &limits, owner, &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    directory
-}
-
-/// The launch's own command line up to the working directory; the rest starts Codex in place of the guest.
-fn command_by_hand(decided: &Decided) -> CommandLine {
-    let plan = &decided.plan;
-    let mut command = argv::run(plan);
-    let tail = command.args.iter().position(|word| word == "--workdir").unwrap();
-    command.args.truncate(tail);
-    for (name, value) in &plan.codex.env {
-        command = command.args(["--env".to_owned(), format!("{name}={value}")]);
-    }
-    let [program, arguments @ ..] = &plan.codex.argv[..] else {
-        panic!("no program to start")
-    };
-    command
-        .args(["--workdir", &plan.codex.cwd, "--entrypoint", program, &plan.image.id])
-        .args(arguments.iter().cloned())
-}
-
-/// The engine's client as ours is started: with the same environment, in `/`.
-fn as_client(ground: &Ground, command: &CommandLine) -> Command {
-    let mut client = Command::new(&command.program);
-    client
-        .args(&command.args)
-        .env_clear()
-        .envs(ground.engine.env().iter())
-        .current_dir("/");
-    client
 }
 
 /// An app-server by hand.
@@ -244,7 +146,7 @@ struct AppServer {
 
 impl AppServer {
     fn start(ground: &Ground, command: &CommandLine, errors: &Path) -> Self {
-        let mut child = as_client(ground, command)
+        let mut child = session::as_client(ground, command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(errors).unwrap())

@@ -1,6 +1,8 @@
 //! What the benchmarks share: times, and the middle of them.
 #![allow(dead_code, reason = "each benchmark uses its part")]
 
+pub mod session;
+
 use std::time::Duration;
 
 /// Measured times of one thing, in the order in which they were taken.
@@ -12,6 +14,12 @@ impl Times {
         self.0.push(time);
     }
 
+    /// What another process measured: a line of microseconds each.
+    pub fn add_micros(&mut self, lines: &str) {
+        self.0
+            .extend(lines.lines().map(|line| Duration::from_micros(line.parse().unwrap())));
+    }
+
     /// In milliseconds.
     pub fn median(&self) -> f64 {
         self.percentile(50)
@@ -20,6 +28,11 @@ impl Times {
     /// In milliseconds.
     pub fn p90(&self) -> f64 {
         self.percentile(90)
+    }
+
+    /// In milliseconds.
+    pub fn p99(&self) -> f64 {
+        self.percentile(99)
     }
 
     /// How many times as long as `other`, run by run: the median of the quotients. Two times of one run saw the same
