@@ -105,12 +105,13 @@ impl Inside {
     /// Runs a script that takes its time, in the background: Codex waits for no command longer than ten seconds.
     fn run_patiently(&mut self, script: &str) -> Ran {
         self.scripts += 1;
-        let (printed, ended) = (
-            format!("/tmp/printed-{}", self.scripts),
-            format!("/tmp/ended-{}", self.scripts),
-        );
+        let [printed, started, ended] =
+            ["printed", "started", "ended"].map(|what| format!("/tmp/{what}-{}", self.scripts));
+        // When a command's shell ends, Codex kills its process group. Only the new session's own word shows that the script
+        // is out of that group by then.
         let start = format!(
-            "#shell setsid bash -c \"{}; touch {ended}\" >{printed} 2>&1 </dev/null &",
+            "#shell setsid bash -c \"touch {started}; {}; touch {ended}\" >{printed} 2>&1 </dev/null & \
+             timeout 8 bash -c 'until test -e {started}; do sleep 0.02; done'",
             in_bash(script)
         );
         let wait = format!("#shell timeout 8 bash -c 'until test -e {ended}; do sleep 0.1; done'\n").repeat(8);
