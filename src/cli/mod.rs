@@ -155,7 +155,7 @@ mod tests {
     fn the_version_names_what_must_fit_together() {
         assert_eq!(
             *VERSION,
-            format!("{} (codex 0.169.0, guest contract 2)", env!("CARGO_PKG_VERSION"))
+            format!("{} (codex 0.169.0, guest contract 3)", env!("CARGO_PKG_VERSION"))
         );
     }
 

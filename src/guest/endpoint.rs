@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// After a failed accept (no descriptors left): long enough not to spin, short enough not to be missed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -24,8 +24,24 @@ const BUFFER: usize = 2 * mux::FRAME;
 pub struct Endpoint {
     listener: TcpListener,
     kind: GuestStream,
-    /// Streams that this port may have open. Each port has its own, so that a flood on one leaves the other its share.
     share: Arc<Semaphore>,
+}
+
+/// The streams that a port may have open. Each port has its own, so that a flood on one leaves the other its share.
+#[derive(Debug)]
+pub struct Share {
+    free: Arc<Semaphore>,
+    /// How many the host has let go of, of all that this port ever opened.
+    let_go: u64,
+}
+
+impl Share {
+    /// By the host's word, which counts from the start.
+    pub fn let_go(&mut self, sum: u64) {
+        let more = sum.saturating_sub(self.let_go);
+        self.let_go += more;
+        self.free.add_permits(usize::try_from(more).unwrap_or(0));
+    }
 }
 
 impl Endpoint {
@@ -36,6 +52,13 @@ impl Endpoint {
             kind,
             share: Arc::new(Semaphore::new(share)),
         })
+    }
+
+    pub fn share(&self) -> Share {
+        Share {
+            free: Arc::clone(&self.share),
+            let_go: 0,
+        }
     }
 
     /// Accepts until the link ends.
@@ -59,20 +82,18 @@ impl Endpoint {
                     }
                 }
             };
-            let kind = self.kind.clone();
-            tokio::spawn(async move {
-                relay(connection, stream, kind).await;
-                drop(permit);
-            });
+            tokio::spawn(relay(connection, stream, self.kind, permit));
         }
     }
 }
 
 /// An end of either side, clean or not, ends here; the two ends are told by their half-closes and resets.
-async fn relay(mut connection: TcpStream, mut stream: MuxStream, kind: GuestStream) {
+async fn relay(mut connection: TcpStream, mut stream: MuxStream, kind: GuestStream, permit: OwnedSemaphorePermit) {
     // Server-sent events are small; none should wait for the next.
     let _ = connection.set_nodelay(true);
     if frame::write(&mut stream, &kind).await.is_ok() {
+        // The host knows of it from here on, and gives the place back when it has let go: see `LetGo`.
+        permit.forget();
         let _ = tokio::io::copy_bidirectional_with_sizes(&mut connection, &mut stream, BUFFER, BUFFER).await;
     }
 }

@@ -3,7 +3,7 @@
 //! Works over any two halves of a pipe. One thread runs all of it, which is what makes starting and reaping free of
 //! races: nothing is reaped between a start and its registration.
 
-use crate::guest::endpoint::Endpoint;
+use crate::guest::endpoint::{Endpoint, Share};
 use crate::guest::memory::{self, MemoryWatch};
 use crate::guest::oom_score::OomScore;
 use crate::guest::processes::Processes;
@@ -12,8 +12,8 @@ use crate::guest::sockets::Sockets;
 use crate::guest::spawn::{self, SpawnError};
 use crate::guest::{readback, say};
 use crate::wire::contract::{
-    CONTRACT, FromGuest, GuestSpec, GuestStream, HostStream, LimitReading, MAX_FRAME, ProcessEnd, ProcessNumber, Ready,
-    SpawnReply, SpawnRequest, ToGuest,
+    CONTRACT, FromGuest, GuestSpec, GuestStream, HostStream, LetGo, LimitReading, MAX_FRAME, ProcessEnd, ProcessNumber,
+    Ready, SpawnReply, SpawnRequest, ToGuest,
 };
 use crate::wire::frame::{self, ReadError};
 use crate::wire::mux::{self, Incoming, MuxEnd, MuxStream, Role};
@@ -140,6 +140,10 @@ where
         processes: Processes::default(),
         memory,
         reports,
+        shares: Shares {
+            model: model.share(),
+            proxy: proxy.share(),
+        },
     };
     let ending = tokio::select! {
         biased;
@@ -280,6 +284,12 @@ struct Guest {
     processes: Processes,
     memory: Option<MemoryWatch>,
     reports: mpsc::Sender<FromGuest>,
+    shares: Shares,
+}
+
+struct Shares {
+    model: Share,
+    proxy: Share,
 }
 
 impl Guest {
@@ -303,6 +313,7 @@ impl Guest {
                 () = &mut wall => return Ending::WallClock,
                 Some(order) = orders.recv() => match order {
                     Ok(ToGuest::Signal { process, signal }) => self.signal(process, signal),
+                    Ok(ToGuest::LetGo(sums)) => self.let_go(sums),
                     Ok(ToGuest::Shutdown) => return Ending::Shutdown,
                     Err(error) => return unreadable(&error),
                 },
@@ -364,6 +375,11 @@ impl Guest {
             // It may have ended a moment ago.
             let _ = killpg(group, signal);
         }
+    }
+
+    fn let_go(&mut self, sums: LetGo) {
+        self.shares.model.let_go(sums.model);
+        self.shares.proxy.let_go(sums.proxy);
     }
 
     fn look_at_memory(&mut self) {
@@ -766,6 +782,33 @@ mod tests {
             clients.remove(0);
             held.clear();
             assert!(last.await.is_some());
+        }
+    }
+
+    /// The host is still at work on streams whose clients have gone: a dial, say. It has room for one share of them.
+    #[tokio::test]
+    async fn clients_that_come_and_go_faster_than_the_host_lets_go_wait_for_the_host() {
+        let spec = spec();
+        let (link, mut streams, _guest) = connect(&spec).await;
+        let (mut held, mut waiting) = (Vec::new(), Vec::new());
+        for _ in 0..5 {
+            waiting.extend(clients(spec.proxy_port, mux::FOR_PROXY - waiting.len()).await);
+            held.clear();
+            held = opened(&mut streams, mux::FOR_PROXY, &GuestStream::Proxy).await;
+            for client in waiting.drain(..) {
+                client.set_zero_linger().unwrap();
+            }
+            for opened in &mut held {
+                let reset = opened.stream.read_u8().await.unwrap_err();
+                assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+            }
+            waiting = clients(spec.proxy_port, 1).await;
+            tokio::select! {
+                biased;
+                end = link.ended() => panic!("{end}"),
+                _ = streams.next() => panic!("a stream beyond the share"),
+                () = sleep(Duration::from_millis(50)) => {}
+            }
         }
     }
 

@@ -7,8 +7,8 @@
 //! dropping the last [`GuestLink`] closes the pipe, which ends everything inside.
 
 use crate::wire::contract::{
-    CONTRACT, FromGuest, GuestSpec, GuestStream, HostStream, MAX_FRAME, ProcessEnd, ProcessNumber, Ready, SpawnReply,
-    SpawnRequest, ToGuest,
+    CONTRACT, FromGuest, GuestSpec, GuestStream, HostStream, LetGo, MAX_FRAME, ProcessEnd, ProcessNumber, Ready,
+    SpawnReply, SpawnRequest, ToGuest,
 };
 use crate::wire::frame::{self, ReadError, WriteError};
 use crate::wire::mux::{self, Driver, Incoming, MuxEnd, MuxStream, Opener, Role};
@@ -366,13 +366,14 @@ impl Session {
     {
         let (reader, writer) = tokio::io::split(self.control);
         let processes = self.processes;
+        let let_go = Arc::new(watch::Sender::new(LetGo::default()));
         let end = tokio::select! {
             // In this order: when the pipe ends, its streams fail within the same poll, and the cause is the pipe.
             biased;
             end = pin!(driver) => LinkEnd::Pipe(end),
             end = listen(reader, &processes, &self.kills) => end,
-            end = tell(writer, self.orders) => end,
-            end = accept(self.incoming, self.arrivals) => end,
+            end = tell(writer, self.orders, let_go.subscribe()) => end,
+            end = accept(self.incoming, self.arrivals, &let_go) => end,
         };
         // Wakes those who wait for a process: they learn the reason from the link.
         processes.clear();
@@ -396,22 +397,43 @@ async fn listen(mut control: ReadHalf<MuxStream>, processes: &Processes, kills: 
     }
 }
 
-async fn tell(mut control: WriteHalf<MuxStream>, mut orders: mpsc::Receiver<ToGuest>) -> LinkEnd {
-    while let Some(order) = orders.recv().await {
+async fn tell(
+    mut control: WriteHalf<MuxStream>,
+    mut orders: mpsc::Receiver<ToGuest>,
+    mut let_go: watch::Receiver<LetGo>,
+) -> LinkEnd {
+    loop {
+        let order = tokio::select! {
+            Some(order) = orders.recv() => order,
+            // A sum, so that a guest that does not read makes nothing pile up.
+            Ok(()) = let_go.changed() => ToGuest::LetGo(*let_go.borrow_and_update()),
+            // Every link is gone; the abort of this task is on its way.
+            else => return std::future::pending().await,
+        };
         if frame::write(&mut control, &order).await.is_err() {
             return LinkEnd::ControlClosed;
         }
     }
-    // Every link is gone; the abort of this task is on its way.
-    std::future::pending().await
 }
 
-async fn accept(mut incoming: Incoming, arrivals: mpsc::Sender<Opened>) -> LinkEnd {
+/// One of the guest's streams, for as long as this side has it.
+struct Taken {
+    kind: GuestStream,
+    let_go: Arc<watch::Sender<LetGo>>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.let_go.send_modify(|sums| *sums.of(self.kind) += 1);
+    }
+}
+
+async fn accept(mut incoming: Incoming, arrivals: mpsc::Sender<Opened>, let_go: &Arc<watch::Sender<LetGo>>) -> LinkEnd {
     let mut openings = FuturesUnordered::new();
     loop {
         tokio::select! {
             stream = incoming.next() => match stream {
-                Some(stream) => openings.push(opening(stream, arrivals.clone(), OPENING_TIMEOUT)),
+                Some(stream) => openings.push(opening(stream, arrivals.clone(), let_go, OPENING_TIMEOUT)),
                 // The driver has ended and says why.
                 None => std::future::pending().await,
             },
@@ -422,9 +444,19 @@ async fn accept(mut incoming: Incoming, arrivals: mpsc::Sender<Opened>) -> LinkE
     }
 }
 
-async fn opening(mut stream: MuxStream, arrivals: mpsc::Sender<Opened>, patience: Duration) -> Result<(), LinkEnd> {
+async fn opening(
+    mut stream: MuxStream,
+    arrivals: mpsc::Sender<Opened>,
+    let_go: &Arc<watch::Sender<LetGo>>,
+    patience: Duration,
+) -> Result<(), LinkEnd> {
     match tokio::time::timeout(patience, frame::read(&mut stream, MAX_OPENING)).await {
         Ok(Ok(kind)) => {
+            // A guest counts a stream from its opening on, which is read even where a reset came right behind it.
+            stream.hold(Taken {
+                kind,
+                let_go: Arc::clone(let_go),
+            });
             // Waits while the caller is slow; the multiplexer bounds how many wait. Without a taker it is refused.
             let _ = arrivals.send(Opened { kind, stream }).await;
             Ok(())
@@ -666,7 +698,9 @@ mod tests {
         let (_connected, guest) = connected().await;
         let silent = guest.opener.open().await.unwrap();
         let (arrivals, _queue) = mpsc::channel(1);
-        let end = opening(silent, arrivals, Duration::ZERO).await.unwrap_err();
+        let end = opening(silent, arrivals, &Arc::default(), Duration::ZERO)
+            .await
+            .unwrap_err();
         assert!(is_violation(&end, "without an opening"));
     }
 

@@ -15,10 +15,13 @@
 //! - A stream that was half-closed and then dropped sends no reset; the other side would write until its window is
 //!   used up and then hang. The driver takes such a stream over and reads it to its end.
 //! - After a violation yamux sends `GoAway` and carries on: the driver watches for that frame and ends.
+//! - Each side counts a stream until that side has let go of it, and a reset takes back one side's count alone. Whoever
+//!   opens a stream for each of many short connections must therefore wait for the other side: see `wire::link`.
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use nix::fcntl::{FcntlArg, fcntl};
+use std::any::Any;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -26,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter, Join, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
 /// Streams alive at once on one pipe, both directions together.
@@ -152,7 +155,7 @@ impl Opener {
         let (reply, stream) = oneshot::channel();
         self.commands.send(Command::Open(reply)).map_err(|_| Ended)?;
         let stream = stream.await.map_err(|_| Ended)?;
-        Ok(MuxStream::new(stream, Some(permit), self.commands.clone()))
+        Ok(MuxStream::new(stream, Some(Box::new(permit)), self.commands.clone()))
     }
 }
 
@@ -175,8 +178,11 @@ impl Incoming {
 enum Command {
     Open(oneshot::Sender<yamux::Stream>),
     /// Half-closed by us and dropped: read it to its end and throw that away.
-    Abandon(yamux::Stream, Option<OwnedSemaphorePermit>),
+    Abandon(yamux::Stream, Held),
 }
+
+/// Dropped when this side has let go of a stream, so that yamux counts it here no more.
+type Held = Option<Box<dyn Any + Send + Sync>>;
 
 type Abandoned = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -245,8 +251,8 @@ impl<R, W> Driver<R, W> {
         while self.requested.is_none() {
             match self.orders.poll_recv(cx) {
                 Poll::Ready(Some(Command::Open(reply))) => self.requested = Some(reply),
-                Poll::Ready(Some(Command::Abandon(stream, permit))) => {
-                    self.abandoned.push(Box::pin(read_to_end(stream, permit)));
+                Poll::Ready(Some(Command::Abandon(stream, held))) => {
+                    self.abandoned.push(Box::pin(read_to_end(stream, held)));
                 }
                 Poll::Ready(None) => {
                     self.letting_go = true;
@@ -277,10 +283,11 @@ impl<R, W> Drop for Driver<R, W> {
     }
 }
 
-async fn read_to_end(mut stream: yamux::Stream, permit: Option<OwnedSemaphorePermit>) {
+async fn read_to_end(mut stream: yamux::Stream, held: Held) {
     // An error is an end too: there is nobody left to tell.
     let _ = futures_util::io::copy(&mut stream, &mut futures_util::io::sink()).await;
-    drop(permit);
+    drop(stream);
+    drop(held);
 }
 
 fn end_of(error: &yamux::ConnectionError) -> MuxEnd {
@@ -305,25 +312,27 @@ fn end_of(error: &yamux::ConnectionError) -> MuxEnd {
 pub struct MuxStream {
     /// `None` only inside `drop`.
     stream: Option<Compat<yamux::Stream>>,
-    permit: Option<OwnedSemaphorePermit>,
+    held: Held,
     commands: mpsc::UnboundedSender<Command>,
     half_closed: bool,
     read_to_end: bool,
 }
 
 impl MuxStream {
-    fn new(
-        stream: yamux::Stream,
-        permit: Option<OwnedSemaphorePermit>,
-        commands: mpsc::UnboundedSender<Command>,
-    ) -> Self {
+    fn new(stream: yamux::Stream, held: Held, commands: mpsc::UnboundedSender<Command>) -> Self {
         Self {
             stream: Some(stream.compat()),
-            permit,
+            held,
             commands,
             half_closed: false,
             read_to_end: false,
         }
+    }
+
+    /// Keeps `guard` for as long as this side has the stream: beyond its drop, where the other side still finishes. For
+    /// streams that the other side opened; ours hold their place in our share.
+    pub fn hold(&mut self, guard: impl Any + Send + Sync) {
+        self.held = Some(Box::new(guard));
     }
 
     fn inner(&mut self) -> io::Result<Pin<&mut Compat<yamux::Stream>>> {
@@ -376,7 +385,7 @@ impl Drop for MuxStream {
         };
         if self.half_closed && !self.read_to_end && !stream.is_closed() {
             // Fails only where the driver is gone, and the pipe with it.
-            let _ = self.commands.send(Command::Abandon(stream, self.permit.take()));
+            let _ = self.commands.send(Command::Abandon(stream, self.held.take()));
         }
     }
 }

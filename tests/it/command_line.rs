@@ -147,7 +147,7 @@ fn help_and_version_are_results() {
     let bare = Bare::new();
     let version = bare.run(&["--version"]);
     assert_eq!((version.code, version.stderr.as_str()), (0, ""));
-    assert!(version.stdout.contains("guest contract 2"), "{}", version.stdout);
+    assert!(version.stdout.contains("guest contract 3"), "{}", version.stdout);
     for command in ["serve", "run", "demo", "plan", "image"] {
         let help = bare.run(&[command, "--help"]);
         assert_eq!(help.code, 0, "{}", help.stderr);
