@@ -278,6 +278,29 @@ perl -MIO::Socket::INET -e '
     assert!(grown < GROWTH, "the server's memory grew by {grown} bytes");
 }
 
+/// Whether it said so by a reset or only by the end of what it sends, after which a server may still answer.
+fn a_client_that_leaves_ends_its_download(lane: Lane) {
+    let scene = Scene::new();
+    let server = scene.servers.http(PERMITTED);
+    let port = server.port();
+    scene.dns.set("good.test", &[PERMITTED]);
+    let Some(world) = scene.world(lane, &format!("allow = [\"good.test:{port}\"]")) else {
+        return;
+    };
+    let mut inside = Inside::new(&world);
+    for how in ["", "-p"] {
+        inside.run(&format!(
+            "for i in 1 2 3; do curl -sS -m 1 -o /dev/null {how} http://good.test:{port}/endless; done\n"
+        ));
+        let begun = server.endless_sent();
+        assert!(begun > 0);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let later = server.endless_sent();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        assert_eq!(server.endless_sent(), later, "after {begun} bytes with {how:?}");
+    }
+}
+
 fn idle_and_old_connections_end(lane: Lane) {
     let scene = Scene::new();
     let (server, sink) = (scene.servers.http(PERMITTED), scene.servers.sink(PERMITTED));
@@ -328,5 +351,6 @@ on_every_lane!(
     slow_requests_are_cut,
     ten_gigabytes_are_cut_where_the_operator_said,
     a_slow_reader_does_not_fill_the_host,
+    a_client_that_leaves_ends_its_download,
     idle_and_old_connections_end,
 );

@@ -13,21 +13,26 @@
 //!   opens no more than its own share (a permit a stream), and the shares leave room.
 //! - The end of the connection and a reset read like an ordinary end of file: [`MuxStream`] turns them into errors.
 //! - A stream that was half-closed and then dropped sends no reset; the other side would write until its window is
-//!   used up and then hang. The driver takes such a stream over and reads it to its end.
+//!   used up and then hang. The driver takes such a stream over: it lets the other side finish, if that is soon, and
+//!   has it reset otherwise ([`frames`]).
 //! - After a violation yamux sends `GoAway` and carries on: the driver watches for that frame and ends.
 //! - Each side counts a stream until that side has let go of it, and a reset takes back one side's count alone. Whoever
 //!   opens a stream for each of many short connections must therefore wait for the other side: see `wire::link`.
 
-use futures_util::StreamExt;
+mod frames;
+
+use frames::{Asides, FrameWriter, HEADER};
+use futures_util::io::AsyncReadExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, io as futures_io};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::any::Any;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter, Join, ReadBuf};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
@@ -36,14 +41,16 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompat
 pub const MAX_STREAMS: usize = 64;
 /// Bytes received and not yet read, all streams together: yamux's fixed 256 KiB for each of [`MAX_STREAMS`].
 pub const MAX_BUFFERED: usize = 16 << 20;
-/// yamux's header before each frame, in bytes.
-const HEADER: usize = 12;
 /// The most that one frame carries, in bytes. With its header that is eight pages: a pipe holds sixteen and splits no page
 /// between two writes, so that a byte more would have every second frame written in two pieces. The engines' clients copy
 /// 32 KiB at a time, too.
 pub const FRAME: usize = (32 << 10) - HEADER;
 /// Bytes that are read along with a header. No more, because the rest of a large frame is then read right to its place.
 const READ_AHEAD: usize = 4 << 10;
+/// What a stream that was half-closed and dropped may still bring, in bytes, and how long it may take: for an answer that is
+/// about to end, and not for a download that nobody reads any more.
+const LINGER_BYTES: u64 = 1 << 20;
+const LINGER: Duration = Duration::from_secs(5);
 /// In bytes.
 const WIDE: i32 = 256 << 10;
 /// Streams that the host has open at once: the control stream, Codex, commands.
@@ -96,11 +103,11 @@ where
         Role::Host => (yamux::Mode::Client, OPENED_BY_HOST),
         Role::Guest => (yamux::Mode::Server, OPENED_BY_GUEST),
     };
-    let refused = Arc::new(AtomicBool::new(false));
+    let asides = Arc::new(Asides::default());
     config.set_split_send_size(FRAME);
     let pipe = tokio::io::join(
         BufReader::with_capacity(READ_AHEAD, reader),
-        GoAwayWatch::new(BufWriter::with_capacity(HEADER + FRAME, writer), Arc::clone(&refused)),
+        FrameWriter::new(BufWriter::with_capacity(HEADER + FRAME, writer), Arc::clone(&asides)),
     );
     // Unbounded in type only: each command belongs to a live stream, and of those there are at most MAX_STREAMS.
     let (commands, orders) = mpsc::unbounded_channel();
@@ -114,7 +121,7 @@ where
         arrivals,
         abandoned: FuturesUnordered::new(),
         permits: Arc::clone(&permits),
-        refused,
+        asides,
         letting_go: false,
     };
     let opener = Opener {
@@ -177,7 +184,7 @@ impl Incoming {
 #[derive(Debug)]
 enum Command {
     Open(oneshot::Sender<yamux::Stream>),
-    /// Half-closed by us and dropped: read it to its end and throw that away.
+    /// Half-closed by us and dropped: let the other side finish, or reset it.
     Abandon(yamux::Stream, Held),
 }
 
@@ -187,7 +194,7 @@ type Held = Option<Box<dyn Any + Send + Sync>>;
 type Abandoned = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The two halves as yamux sees them: headers are read, and frames written, in one piece.
-type Pipe<R, W> = Join<BufReader<R>, GoAwayWatch<BufWriter<W>>>;
+type Pipe<R, W> = Join<BufReader<R>, FrameWriter<BufWriter<W>>>;
 
 /// Moves the bytes; ends when the pipe does, or when nobody holds a stream, the [`Opener`] or the [`Incoming`].
 pub struct Driver<R, W> {
@@ -198,7 +205,7 @@ pub struct Driver<R, W> {
     arrivals: mpsc::Sender<MuxStream>,
     abandoned: FuturesUnordered<Abandoned>,
     permits: Arc<Semaphore>,
-    refused: Arc<AtomicBool>,
+    asides: Arc<Asides>,
     letting_go: bool,
 }
 
@@ -238,7 +245,7 @@ where
                 Poll::Ready(None) => return Poll::Ready(MuxEnd::Closed),
                 Poll::Pending => {}
             }
-            if this.refused.load(Ordering::Relaxed) {
+            if this.asides.refused() {
                 return Poll::Ready(MuxEnd::Violation("too many streams, or data past a window".into()));
             }
             return Poll::Pending;
@@ -252,7 +259,8 @@ impl<R, W> Driver<R, W> {
             match self.orders.poll_recv(cx) {
                 Poll::Ready(Some(Command::Open(reply))) => self.requested = Some(reply),
                 Poll::Ready(Some(Command::Abandon(stream, held))) => {
-                    self.abandoned.push(Box::pin(read_to_end(stream, held)));
+                    self.abandoned
+                        .push(Box::pin(linger(stream, held, Arc::clone(&self.asides))));
                 }
                 Poll::Ready(None) => {
                     self.letting_go = true;
@@ -283,9 +291,16 @@ impl<R, W> Drop for Driver<R, W> {
     }
 }
 
-async fn read_to_end(mut stream: yamux::Stream, held: Held) {
+async fn linger(mut stream: yamux::Stream, held: Held, asides: Arc<Asides>) {
+    let mut rest = AsyncReadExt::take(&mut stream, LINGER_BYTES);
     // An error is an end too: there is nobody left to tell.
-    let _ = futures_util::io::copy(&mut stream, &mut futures_util::io::sink()).await;
+    let _ = tokio::time::timeout(LINGER, futures_io::copy(&mut rest, &mut futures_io::sink())).await;
+    if !stream.is_closed()
+        // The only way in which yamux tells the number.
+        && let Ok(number) = stream.id().to_string().parse()
+    {
+        asides.reset(number);
+    }
     drop(stream);
     drop(held);
 }
@@ -307,7 +322,8 @@ fn end_of(error: &yamux::ConnectionError) -> MuxEnd {
 ///
 /// Reading gives an end of file only where the other side half-closed; a reset, or the loss of the pipe, is
 /// [`io::ErrorKind::ConnectionReset`] after what had arrived. After our own half-close the two can't be told apart any more
-/// and both read as the end. Dropping an open stream resets it; dropping a half-closed one lets the other side finish.
+/// and both read as the end. Dropping an open stream resets it; dropping a half-closed one lets the other side finish what
+/// is about to end, and resets it otherwise.
 #[derive(Debug)]
 pub struct MuxStream {
     /// `None` only inside `drop`.
@@ -398,82 +414,9 @@ fn reset(error: io::Error) -> io::Error {
     }
 }
 
-/// Follows the frames that yamux writes, to see the `GoAway` by which it answers a violation.
-struct GoAwayWatch<W> {
-    writer: W,
-    refused: Arc<AtomicBool>,
-    header: [u8; GoAwayWatch::<()>::HEADER],
-    have: usize,
-    /// Bytes of a data frame's body that are still to pass.
-    body: u32,
-}
-
-impl GoAwayWatch<()> {
-    /// version, type, flags (2), stream (4), length (4)
-    const HEADER: usize = 12;
-    const DATA: u8 = 0;
-    const GO_AWAY: u8 = 3;
-}
-
-impl<W> GoAwayWatch<W> {
-    fn new(writer: W, refused: Arc<AtomicBool>) -> Self {
-        Self {
-            writer,
-            refused,
-            header: [0; GoAwayWatch::HEADER],
-            have: 0,
-            body: 0,
-        }
-    }
-
-    fn follow(&mut self, mut written: &[u8]) {
-        while !written.is_empty() {
-            if self.body > 0 {
-                let passed = written.len().min(self.body as usize);
-                written = &written[passed..];
-                // At most `body`, which is a u32.
-                self.body -= passed as u32;
-                continue;
-            }
-            let taken = written.len().min(GoAwayWatch::HEADER - self.have);
-            self.header[self.have..self.have + taken].copy_from_slice(&written[..taken]);
-            self.have += taken;
-            written = &written[taken..];
-            if self.have == GoAwayWatch::HEADER {
-                self.have = 0;
-                let [_, kind, _, _, _, _, _, _, length @ ..] = self.header;
-                let length = u32::from_be_bytes(length);
-                match kind {
-                    GoAwayWatch::DATA => self.body = length,
-                    // The length is the reason here; zero is an ordinary goodbye.
-                    GoAwayWatch::GO_AWAY if length != 0 => self.refused.store(true, Ordering::Relaxed),
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
-impl<W: AsyncWrite + Unpin> AsyncWrite for GoAwayWatch<W> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = std::task::ready!(Pin::new(&mut self.writer).poll_write(cx, buf))?;
-        self.follow(&buf[..written]);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
     use tokio::task::JoinHandle;
 
@@ -607,9 +550,46 @@ mod tests {
         let (mut ours, mut theirs) = connected(&mut host, &mut guest).await;
         ours.shutdown().await.unwrap();
         drop(ours);
-        // Far more than a window: without the driver's help this would never return.
-        theirs.write_all(&vec![0; 2 << 20]).await.unwrap();
+        // More than a window: without the driver's help this would never return.
+        theirs.write_all(&vec![0; 800 << 10]).await.unwrap();
         theirs.shutdown().await.unwrap();
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_past_a_half_closed_and_dropped_stream_is_reset() {
+        for both_ways in [true, false] {
+            let (mut host, mut guest) = pair();
+            let (mut ours, mut theirs) = match both_ways {
+                true => connected(&mut host, &mut guest).await,
+                false => connected(&mut guest, &mut host).await,
+            };
+            ours.shutdown().await.unwrap();
+            drop(ours);
+            let endless = async { while theirs.write_all(&[0; 4096]).await.is_ok() {} };
+            tokio::time::timeout(LINGER / 2, endless).await.unwrap();
+            assert_eq!(
+                theirs.write_all(b"x").await.unwrap_err().kind(),
+                io::ErrorKind::BrokenPipe
+            );
+            // The pipe itself goes on.
+            connected(&mut host, &mut guest).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_closed_and_dropped_stream_that_falls_silent_is_reset() {
+        let (mut host, mut guest) = pair();
+        let (mut ours, mut theirs) = connected(&mut host, &mut guest).await;
+        let before = tokio::time::Instant::now();
+        ours.shutdown().await.unwrap();
+        drop(ours);
+        let mut silent = [0];
+        assert_eq!(theirs.read(&mut silent).await.unwrap(), 0);
+        while theirs.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(LINGER / 4).await;
+        }
+        assert!(before.elapsed() <= LINGER + LINGER / 2);
     }
 
     #[tokio::test]
@@ -665,36 +645,5 @@ mod tests {
         assert_eq!(host.driver.await.unwrap(), MuxEnd::LetGo);
         assert_eq!(guest.driver.await.unwrap(), MuxEnd::Closed);
         drop(theirs);
-    }
-
-    fn frame(kind: u8, length: u32, body: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0, kind, 0, 0, 0, 0, 0, 1];
-        bytes.extend(length.to_be_bytes());
-        bytes.extend(body);
-        bytes
-    }
-
-    proptest! {
-        #[test]
-        fn a_go_away_is_seen_wherever_the_writes_are_cut(
-            bodies in prop::collection::vec(prop::collection::vec(0u8..4, 0..40), 0..6),
-            reason in 0u32..3,
-            cuts in prop::collection::vec(1usize..20, 0..60),
-        ) {
-            let mut bytes: Vec<u8> = bodies.iter().flat_map(|body| frame(0, body.len() as u32, body)).collect();
-            bytes.extend(frame(1, 3, &[]));
-            bytes.extend(frame(3, reason, &[]));
-            let refused = Arc::new(AtomicBool::new(false));
-            let mut watch = GoAwayWatch::new((), Arc::clone(&refused));
-            let mut rest = &bytes[..];
-            for cut in cuts {
-                let (now, later) = rest.split_at(cut.min(rest.len()));
-                watch.follow(now);
-                rest = later;
-            }
-            prop_assert!(rest.is_empty() || !refused.load(Ordering::Relaxed));
-            watch.follow(rest);
-            prop_assert_eq!(refused.load(Ordering::Relaxed), reason != 0);
-        }
     }
 }
