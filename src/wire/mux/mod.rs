@@ -39,8 +39,10 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompat
 
 /// Streams alive at once on one pipe, both directions together.
 pub const MAX_STREAMS: usize = 64;
-/// Bytes received and not yet read, all streams together: yamux's fixed 256 KiB for each of [`MAX_STREAMS`].
-pub const MAX_BUFFERED: usize = 16 << 20;
+/// Bytes received and not yet read, all streams together: yamux's 256 KiB for each of [`MAX_STREAMS`], and as much again for
+/// those whose window yamux widens, because they are read as fast as they fill it. At 256 KiB a window a download
+/// waits for the next update of its window for a third of the time.
+pub const MAX_BUFFERED: usize = 32 << 20;
 /// The most that one frame carries, in bytes. With its header that is eight pages: a pipe holds sixteen and splits no page
 /// between two writes, so that a byte more would have every second frame written in two pieces. The engines' clients copy
 /// 32 KiB at a time, too.
