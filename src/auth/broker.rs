@@ -7,6 +7,7 @@
 use crate::auth::passage::{self, Endpoint};
 use crate::auth::refusal::{MAX_REQUEST_BODY, Refusal, Verdict, provider_message, quote};
 use crate::auth::secret::{Secret, SecretReader};
+use crate::auth::timely::Timely;
 use crate::auth::upstream::{OutgoingBody, Upstream, UpstreamError, chain};
 use crate::config::Provider;
 use crate::config::quantity::ProviderName;
@@ -36,6 +37,9 @@ const MAX_HEAD: usize = 64 << 10;
 /// The longest that a connection may wait for a request's head, idle between two requests included. Above the 90 s after
 /// which Codex's client drops an idle connection by itself: were this end first, a request could cross the close.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a provider may be kept waiting for a request's body. Codex has it whole when it connects; whoever dawdles holds
+/// one of [`CONCURRENT`] places, and a connection to the provider.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How much of a provider's error body is read, in bytes.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
@@ -187,7 +191,7 @@ impl Route {
         };
         let (head, body) = request.into_parts();
         let body = match endpoint {
-            Endpoint::Responses => Limited::new(body, MAX_REQUEST_BODY).boxed_unsync(),
+            Endpoint::Responses => Timely::new(Limited::new(body, MAX_REQUEST_BODY), BODY_TIMEOUT).boxed_unsync(),
             Endpoint::Models => Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync(),
         };
         let mut outgoing = Request::builder()

@@ -9,6 +9,7 @@
 //! - [`refusal`]: what the broker answers by itself, so that Codex stops and says why (pure).
 //! - [`upstream`]: the provider's end: TLS, the request.
 //! - [`proxy_credentials`]: user and password for the operator's own proxy.
+//! - [`timely`]: a request's body that must come in time.
 //! - [`broker`]: serves the guest's model connections.
 
 pub mod broker;
@@ -16,4 +17,5 @@ pub mod passage;
 pub mod proxy_credentials;
 pub mod refusal;
 pub mod secret;
+pub mod timely;
 pub mod upstream;
