@@ -87,13 +87,21 @@ impl Endpoint {
     }
 }
 
-/// An end of either side, clean or not, ends here; the two ends are told by their half-closes and resets.
+/// An end of either side, clean or not, ends here; the two ends are told by their half-closes and resets. A connection that
+/// is dropped with nothing unread would be closed like one that ended well, and an answer without a length would be taken
+/// for the whole of it.
 async fn relay(mut connection: TcpStream, mut stream: MuxStream, kind: GuestStream, permit: OwnedSemaphorePermit) {
     // Server-sent events are small; none should wait for the next.
     let _ = connection.set_nodelay(true);
     if frame::write(&mut stream, &kind).await.is_ok() {
         // The host knows of it from here on, and gives the place back when it has let go: see `LetGo`.
         permit.forget();
-        let _ = tokio::io::copy_bidirectional_with_sizes(&mut connection, &mut stream, BUFFER, BUFFER).await;
+        if tokio::io::copy_bidirectional_with_sizes(&mut connection, &mut stream, BUFFER, BUFFER)
+            .await
+            .is_err()
+        {
+            // It fails for a connection that is gone, which needs no reset.
+            let _ = connection.set_zero_linger();
+        }
     }
 }

@@ -813,6 +813,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_tells_a_cut_from_an_end() {
+        for cut in [true, false] {
+            let spec = spec();
+            let (_link, mut streams, _guest) = connect(&spec).await;
+            let mut client = clients(spec.proxy_port, 1).await.remove(0);
+            let mut opened = streams.next().await.unwrap();
+            opened.stream.write_all(b"half an answer").await.unwrap();
+            if !cut {
+                opened.stream.shutdown().await.unwrap();
+            }
+            drop(opened);
+            let mut answer = Vec::new();
+            let end = client.read_to_end(&mut answer).await.map_err(|error| error.kind());
+            match cut {
+                true => assert_eq!(end, Err(io::ErrorKind::ConnectionReset)),
+                false => assert_eq!((end, &answer[..]), (Ok(14), &b"half an answer"[..])),
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_flood_of_one_port_leaves_the_other_its_share() {
         for (kind, share, other, others_share) in [
             (GuestStream::Proxy, mux::FOR_PROXY, GuestStream::Model, mux::FOR_MODEL),
