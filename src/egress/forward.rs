@@ -19,6 +19,8 @@ use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, Uri, Version};
 use hyper_util::rt::TokioIo;
+use std::error::Error as _;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -178,6 +180,8 @@ impl Forwarder {
             Some(Cut::BytesUsedUp) => self.session.bytes_used_up(target),
             Some(Cut::Idle(idle)) => Refusal::failed(target, Failure::Silent(idle)),
             Some(Cut::Total(total)) => Refusal::failed(target, Failure::TooLong(total)),
+            // Nobody is left to be told, and nothing was refused.
+            None if client_left(error) => Refusal::failed(target, Failure::NoHttpAnswer),
             // The body is the guest's.
             None if error.is_user() => self.session.deny(Denial::of(
                 target,
@@ -188,6 +192,21 @@ impl Forwarder {
             None => Refusal::failed(target, Failure::NoHttpAnswer),
         }
     }
+}
+
+/// Whether a request failed because the guest broke it off, and not by what it said.
+fn client_left(error: &hyper::Error) -> bool {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    error.is_user()
+        && causes.into_iter().any(|cause| {
+            let broken_off = cause.downcast_ref().is_some_and(hyper::Error::is_incomplete_message);
+            let lost = cause.downcast_ref().map(io::Error::kind);
+            broken_off
+                || matches!(
+                    lost,
+                    Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+                )
+        })
 }
 
 fn outgoing(target: &Target, uri: Uri, head: &Parts, body: Incoming) -> Result<Request<Incoming>, Refusal> {

@@ -388,6 +388,26 @@ async fn a_broken_upload_is_no_whole_one() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_broken_off_is_no_refusal() {
+    for (framing, refused) in [
+        ("Content-Length: 100\r\n\r\nabc", false),
+        ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", false),
+        ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno length\r\n", true),
+    ] {
+        let (bench, server) = bench().await;
+        let (mut guest, served) = bench.connect_watched();
+        let host = format!("a.test:{}", server.port);
+        let request = format!("POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\n{framing}");
+        guest.write_all(request.as_bytes()).await.unwrap();
+        let mut stream = server.accept().await;
+        read_head(&mut stream).await.unwrap();
+        drop(guest);
+        served.await.unwrap();
+        assert_eq!(!bench.session.take_denied().is_empty(), refused, "{framing}");
+    }
+}
+
+#[tokio::test]
 async fn a_guest_that_reads_nothing_is_given_up() {
     let (bench, server) = bench().await;
     let (mut guest, serving) = bench.connect_watched();
