@@ -126,7 +126,8 @@ async fn pass(session: &Session, mut tunnel: Tunnel, mut guest: impl AsyncRead +
     }
 }
 
-/// The guest's end is reset when it is dropped, and the server's here: neither may take a cut for an end.
+/// The guest's end is reset when it is dropped, and the server's here: neither may take a cut for an end. Except a guest
+/// that had half-closed: yamux ends its stream as if all had been said (docs/SECURITY.md).
 fn ended(session: &Session, tunnel: &Tunnel, cut: Cut) {
     tunnel.upstream.reset();
     session.cut(&tunnel.target, cut);
