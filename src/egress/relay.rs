@@ -3,7 +3,6 @@
 //! [`Session`] has the steps, each of which can only refuse; [`requests`] and `forward` take them in this order: name and
 //! port → bounds → one lookup → every address → connection.
 
-use crate::config::host::Host;
 use crate::config::network::{EgressLimits, Resolution};
 use crate::config::target::Target;
 use crate::dial::{DialError, Dialer, own};
@@ -111,10 +110,9 @@ impl Session {
         let limit = self.limits().connect.value;
         let until = Instant::now() + limit;
         let dialer = &self.egress.dialer;
-        let stream = match (dialer.resolution(&target.host), &target.host) {
-            (Resolution::ByProxy, Host::Name(_)) => dialer.connect_by_proxy(&target.host, target.port, limit).await,
-            // An address needs no resolving, so nothing keeps it from being checked.
-            (Resolution::ByProxy, Host::Address(_)) | (Resolution::Here, _) => {
+        let stream = match dialer.resolution(&target.host) {
+            Resolution::ByProxy => dialer.connect_by_proxy(&target.host, target.port, limit).await,
+            Resolution::Here => {
                 let addresses = tokio::time::timeout_at(until, dialer.lookup(&target.host)).await;
                 let addresses = addresses
                     .map_err(|_elapsed| failed(Failure::LookupTimedOut(limit)))?
@@ -132,8 +130,6 @@ impl Session {
                 failed(error.into())
             }
         })?;
-        // Small messages of one side wait for nothing here.
-        let _ = stream.set_nodelay(true);
         Ok(Metered::new(stream, Arc::clone(&self.ledger), slot))
     }
 
@@ -171,7 +167,8 @@ impl Session {
         denial.into()
     }
 
-    /// Every decision passes here, and nothing else does: the seam for an audit.
+    /// Every decision passes here, and nothing else does: the seam for an audit. A plain request within a tunnel is covered by
+    /// the tunnel's; only its refusal is one of its own.
     fn decided(&self, decision: Result<(&Target, &Passage), &Denial>) {
         match decision {
             Ok((target, passage)) => {

@@ -108,8 +108,8 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let targets = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Ok(permit) = Arc::clone(&targets).acquire_owned().await {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Ok(permit) = Arc::clone(&places).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let serving = serve(stream, Arc::clone(&shared), Arc::new(permit));
