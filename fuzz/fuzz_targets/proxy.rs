@@ -13,6 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 
 fuzz_target!(|sent: &[u8]| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -26,7 +27,7 @@ async fn talk(sent: &[u8]) {
     let (mut guest, host) = tokio::io::duplex(1 << 20);
     guest.write_all(sent).await.expect("the pipe has room");
     guest.shutdown().await.expect("an end can be said");
-    session.serve(host).await;
+    session.serve(host, CancellationToken::new()).await;
 
     let mut answer = Vec::new();
     // An end that was reset is one as well.

@@ -155,7 +155,10 @@ mod tests {
     fn the_version_names_what_must_fit_together() {
         assert_eq!(
             *VERSION,
-            format!("{} (codex 0.169.0, guest contract 3)", env!("CARGO_PKG_VERSION"))
+            format!(
+                "{} (codex 0.169.0, guest contract {CONTRACT})",
+                env!("CARGO_PKG_VERSION")
+            )
         );
     }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 const FLAG: Origin = Origin::Flag { name: "--network" };
@@ -170,7 +171,10 @@ impl Bench {
     pub fn connect_watched(&self) -> (DuplexStream, JoinHandle<()>) {
         let (guest, host) = tokio::io::duplex(64 << 10);
         let session = self.session.clone();
-        (guest, tokio::spawn(async move { session.serve(host).await }))
+        (
+            guest,
+            tokio::spawn(async move { session.serve(host, CancellationToken::new()).await }),
+        )
     }
 
     /// Sends one request on a connection of its own.

@@ -4,6 +4,8 @@
 //! has to watch [`Meter::cut`] as well: a copy that waits for a slow reader polls this stream in neither direction.
 
 use crate::egress::ledger::{Ledger, Slot};
+use nix::libc::linger;
+use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -178,11 +180,20 @@ impl<S> Metered<S> {
 }
 
 impl Metered<TcpStream> {
-    /// Has the server see a reset instead of an end: what it got is not all that there was. For a connection that is
-    /// dropped next.
-    pub fn reset(&self) {
+    /// From now on the server sees a reset where the connection is dropped, and no end: what it got is not all that there
+    /// was.
+    pub fn reset_when_dropped(&self) {
         // It fails for a socket that is gone, which needs no reset.
         let _ = self.stream.set_zero_linger();
+    }
+
+    /// All was said, or what is spoken tells an end from a cut by itself.
+    pub fn end_when_dropped(&self) {
+        let off = linger {
+            l_onoff: 0,
+            l_linger: 0,
+        };
+        let _ = setsockopt(&self.stream, sockopt::Linger, &off);
     }
 }
 

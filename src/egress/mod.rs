@@ -13,6 +13,7 @@
 //! - [`bucket`]: rates (pure).
 //! - [`ledger`]: what one session used and was refused.
 //! - [`metered`]: a connection whose bytes are counted, slowed and timed.
+//! - [`client`]: the guest's connection, and whether anybody is left at its other end.
 //! - [`relay`]: the order of all this for one session.
 //! - [`requests`]: the guest's connection as a stream of requests; [`head`] (pure) and [`screened`] look at each before
 //!   hyper does, [`asked`] (pure) says what it asks for.
@@ -22,6 +23,7 @@
 pub mod address;
 pub mod asked;
 pub mod bucket;
+pub mod client;
 pub mod decision;
 pub mod first_bytes;
 pub mod forward;

@@ -6,6 +6,7 @@
 use crate::config::network::{EgressLimits, Resolution};
 use crate::config::target::Target;
 use crate::dial::{DialError, Dialer, own};
+use crate::egress::client::Client;
 use crate::egress::decision::{Denial, DeniedEgress};
 use crate::egress::ledger::{Ledger, Novelty, Slot};
 use crate::egress::metered::{Cut, Metered};
@@ -18,9 +19,15 @@ use bytes::BytesMut;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long a client that has ended its own sending may wait for something to be sent to it (and no longer than
+/// `network.idle`): see [`client`](crate::egress::client).
+const HALF_CLOSED: Duration = Duration::from_secs(30);
 
 /// What all sessions of the process share.
 #[derive(Debug)]
@@ -49,12 +56,21 @@ impl Egress {
 pub struct SessionEgress(Arc<Session>);
 
 impl SessionEgress {
-    /// Serves one connection of the guest until it closes. Dropping the future ends what is under way.
-    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+    /// Serves one connection of the guest until it closes. `ended` is cancelled when the guest's end has arrived. Dropping the
+    /// future ends what is under way.
+    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, ended: CancellationToken) {
         let session = &self.0;
-        let screened = Screened::new(stream, BytesMut::new(), session.limits().idle.value);
-        if let Some((tunnel, stream, first)) = requests::serve(session, screened, Side::Proxy).await {
-            tunnel::run(session, tunnel, stream, first).await;
+        let idle = session.limits().idle.value;
+        let (client, silence) = Client::new(stream, ended);
+        let screened = Screened::new(client, BytesMut::new(), idle);
+        let served = async {
+            if let Some((tunnel, client, first)) = requests::serve(session, screened, Side::Proxy).await {
+                tunnel::run(session, tunnel, client, first).await;
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = silence.lasts(HALF_CLOSED.min(idle)) => tracing::debug!("egress ended: the client has probably gone"),
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::config::rule::Inspection;
 use crate::config::target::Target;
 use crate::egress::first_bytes::{self, FirstBytes, Inspector, TLS_ACCESS_DENIED};
-use crate::egress::metered::{Cut, Metered};
+use crate::egress::metered::Metered;
 use crate::egress::policy::Passage;
 use crate::egress::relay::Session;
 use crate::egress::requests::{self, Side};
@@ -43,23 +43,26 @@ pub async fn run<S>(session: &Arc<Session>, tunnel: Tunnel, mut guest: S, mut fi
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    // However it ends: cut, refused, or dropped because the client or the session is gone.
+    tunnel.upstream.reset_when_dropped();
     if tunnel.passage.inspection == Inspection::Named {
         let meter = tunnel.upstream.meter();
         let spoken = tokio::select! {
             spoken = listen(&mut guest, &mut first) => spoken,
-            cut = meter.cut() => return ended(session, &tunnel, cut),
+            cut = meter.cut() => return session.cut(&tunnel.target, cut),
         };
         let spoken = match spoken {
             Ok(Spoken::First(spoken)) => spoken,
-            Ok(Spoken::Nothing) | Err(_) => return,
+            Ok(Spoken::Nothing) => return tunnel.upstream.end_when_dropped(),
+            Err(_) => return,
         };
         if let Err(denial) = first_bytes::check(&tunnel.target, &tunnel.passage, &spoken) {
             session.deny(denial);
-            // The server got nothing of it, and should not take the end for one that somebody meant.
-            tunnel.upstream.reset();
+            drop(tunnel);
             return refuse(guest, &spoken).await;
         }
         if spoken == FirstBytes::Http {
+            tunnel.upstream.end_when_dropped();
             let screened = Screened::new(guest, first, session.limits().idle.value);
             // Inside a tunnel no request opens another.
             let _ = requests::serve(session, screened, Side::Server(tunnel)).await;
@@ -114,23 +117,16 @@ async fn pass(session: &Session, mut tunnel: Tunnel, mut guest: impl AsyncRead +
     };
     let copied = tokio::select! {
         copied = copied => copied.map_err(|error| error.kind()),
-        cut = meter.cut() => return ended(session, &tunnel, cut),
+        cut = meter.cut() => return session.cut(&tunnel.target, cut),
     };
     match (copied, meter.was_cut()) {
-        (Ok((sent, received)), _) => tracing::debug!(destination = %tunnel.target, sent, received, "egress ended"),
-        (Err(_), Some(cut)) => ended(session, &tunnel, cut),
-        (Err(error), None) => {
-            tracing::debug!(destination = %tunnel.target, %error, "egress broke off");
-            tunnel.upstream.reset();
+        (Ok((sent, received)), _) => {
+            tunnel.upstream.end_when_dropped();
+            tracing::debug!(destination = %tunnel.target, sent, received, "egress ended");
         }
+        (Err(_), Some(cut)) => session.cut(&tunnel.target, cut),
+        (Err(error), None) => tracing::debug!(destination = %tunnel.target, %error, "egress broke off"),
     }
-}
-
-/// The guest's end is reset when it is dropped, and the server's here: neither may take a cut for an end. Except a guest
-/// that had half-closed: yamux ends its stream as if all had been said (docs/SECURITY.md).
-fn ended(session: &Session, tunnel: &Tunnel, cut: Cut) {
-    tunnel.upstream.reset();
-    session.cut(&tunnel.target, cut);
 }
 
 #[cfg(test)]

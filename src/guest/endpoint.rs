@@ -4,72 +4,47 @@
 use crate::guest::say;
 use crate::wire::contract::GuestStream;
 use crate::wire::frame;
-use crate::wire::mux::{self, MuxStream, Opener};
+use crate::wire::mux::{MuxStream, Opener};
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// After a failed accept (no descriptors left): long enough not to spin, short enough not to be missed.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Bytes on their way between a connection and its stream, each direction. What a connection has to give is read at once
-/// into a few large frames: with tokio's own 8 KiB, the wake-ups between them halved the throughput.
-const BUFFER: usize = 2 * mux::FRAME;
+/// into a few large packets: with tokio's own 8 KiB, the wake-ups between them halved the throughput.
+const BUFFER: usize = 64 << 10;
+
+/// What a client may still send after the host has answered and hung up, in bytes, and for how long. A connection that is
+/// closed with something unread is reset, and a reset takes the answer with it that the client has not read yet.
+const LINGER_BYTES: u64 = 1 << 20;
+const LINGER: Duration = Duration::from_secs(5);
 
 /// One bound port, and what its connections are to the host.
 #[derive(Debug)]
 pub struct Endpoint {
     listener: TcpListener,
     kind: GuestStream,
-    share: Arc<Semaphore>,
-}
-
-/// The streams that a port may have open. Each port has its own, so that a flood on one leaves the other its share.
-#[derive(Debug)]
-pub struct Share {
-    free: Arc<Semaphore>,
-    /// How many the host has let go of, of all that this port ever opened.
-    let_go: u64,
-}
-
-impl Share {
-    /// By the host's word, which counts from the start.
-    pub fn let_go(&mut self, sum: u64) {
-        let more = sum.saturating_sub(self.let_go);
-        self.let_go += more;
-        self.free.add_permits(usize::try_from(more).unwrap_or(0));
-    }
 }
 
 impl Endpoint {
     /// Binds `port` on the container's own loopback.
-    pub async fn bind(port: u16, kind: GuestStream, share: usize) -> io::Result<Self> {
+    pub async fn bind(port: u16, kind: GuestStream) -> io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?,
             kind,
-            share: Arc::new(Semaphore::new(share)),
         })
-    }
-
-    pub fn share(&self) -> Share {
-        Share {
-            free: Arc::clone(&self.share),
-            let_go: 0,
-        }
     }
 
     /// Accepts until the link ends.
     ///
-    /// The stream comes first and the connection second: with all of this port's share of streams in use, further
-    /// connections wait in the kernel's backlog.
+    /// The stream comes first and the connection second: with all of this port's streams in use, further connections wait in
+    /// the kernel's backlog.
     pub async fn serve(self, opener: Opener) {
         loop {
-            let Ok(permit) = Arc::clone(&self.share).acquire_owned().await else {
-                return;
-            };
             let Ok(stream) = opener.open().await else {
                 return;
             };
@@ -82,26 +57,78 @@ impl Endpoint {
                     }
                 }
             };
-            tokio::spawn(relay(connection, stream, self.kind, permit));
+            tokio::spawn(carry(connection, stream, self.kind));
         }
     }
 }
 
-/// An end of either side, clean or not, ends here; the two ends are told by their half-closes and resets. A connection that
-/// is dropped with nothing unread would be closed like one that ended well, and an answer without a length would be taken
-/// for the whole of it.
-async fn relay(mut connection: TcpStream, mut stream: MuxStream, kind: GuestStream, permit: OwnedSemaphorePermit) {
+/// Why a connection and its stream end before both directions have.
+enum Break {
+    ClientGone,
+    /// By the host. A connection that is dropped with nothing unread would be closed like one that ended well, and an answer
+    /// without a length would be taken for the whole of it.
+    Cut,
+}
+
+/// Whether the host heard all that the client had to say.
+#[derive(PartialEq, Eq)]
+enum Heard {
+    All,
+    /// It reads no more. Whether that is an end or a cut, the other direction tells.
+    Part,
+}
+
+async fn carry(mut connection: TcpStream, mut stream: MuxStream, kind: GuestStream) {
     // Server-sent events are small; none should wait for the next.
     let _ = connection.set_nodelay(true);
-    if frame::write(&mut stream, &kind).await.is_ok() {
-        // The host knows of it from here on, and gives the place back when it has let go: see `LetGo`.
-        permit.forget();
-        if tokio::io::copy_bidirectional_with_sizes(&mut connection, &mut stream, BUFFER, BUFFER)
-            .await
-            .is_err()
-        {
+    if frame::write(&mut stream, &kind).await.is_err() {
+        return;
+    }
+    let (from_host, to_host) = tokio::io::split(stream);
+    let (from_client, to_client) = connection.split();
+    let up = async {
+        match pass(from_client, to_host).await {
+            Ok(()) => Ok(Heard::All),
+            Err(Broken::Sink) => Ok(Heard::Part),
+            Err(Broken::Source) => Err(Break::ClientGone),
+        }
+    };
+    let down = async {
+        pass(from_host, to_client).await.map_err(|broken| match broken {
+            Broken::Source => Break::Cut,
+            Broken::Sink => Break::ClientGone,
+        })
+    };
+    match tokio::try_join!(up, down) {
+        Ok((Heard::All, ())) | Err(Break::ClientGone) => {}
+        Ok((Heard::Part, ())) => {
+            let rest = async { tokio::io::copy(&mut connection.take(LINGER_BYTES), &mut tokio::io::sink()).await };
+            // However it ends, the client had its time.
+            let _ = tokio::time::timeout(LINGER, rest).await;
+        }
+        Err(Break::Cut) => {
             // It fails for a connection that is gone, which needs no reset.
             let _ = connection.set_zero_linger();
         }
+    }
+}
+
+/// Which end failed.
+enum Broken {
+    Source,
+    Sink,
+}
+
+/// Passes bytes on, and their end.
+async fn pass(source: impl AsyncRead + Unpin, mut sink: impl AsyncWrite + Unpin) -> Result<(), Broken> {
+    let mut source = BufReader::with_capacity(BUFFER, source);
+    loop {
+        let read = source.fill_buf().await.map_err(|_| Broken::Source)?;
+        if read.is_empty() {
+            return sink.shutdown().await.map_err(|_| Broken::Sink);
+        }
+        let length = read.len();
+        sink.write_all(read).await.map_err(|_| Broken::Sink)?;
+        source.consume(length);
     }
 }

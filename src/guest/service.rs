@@ -3,7 +3,7 @@
 //! Works over any two halves of a pipe. One thread runs all of it, which is what makes starting and reaping free of
 //! races: nothing is reaped between a start and its registration.
 
-use crate::guest::endpoint::{Endpoint, Share};
+use crate::guest::endpoint::Endpoint;
 use crate::guest::memory::{self, MemoryWatch};
 use crate::guest::oom_score::OomScore;
 use crate::guest::processes::Processes;
@@ -12,11 +12,11 @@ use crate::guest::sockets::Sockets;
 use crate::guest::spawn::{self, SpawnError};
 use crate::guest::{readback, say};
 use crate::wire::contract::{
-    CONTRACT, FromGuest, GuestSpec, GuestStream, HostStream, LetGo, LimitReading, MAX_FRAME, ProcessEnd, ProcessNumber,
-    Ready, SpawnReply, SpawnRequest, ToGuest,
+    CONTRACT, FromGuest, GuestSpec, GuestStream, HostStream, LimitReading, MAX_FRAME, ProcessEnd, ProcessNumber, Ready,
+    SpawnReply, SpawnRequest, ToGuest,
 };
 use crate::wire::frame::{self, ReadError};
-use crate::wire::mux::{self, Incoming, MuxEnd, MuxStream, Role};
+use crate::wire::mux::{self, Incoming, MuxEnd, MuxStream};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use nix::sys::signal::{Signal, killpg};
@@ -25,7 +25,7 @@ use std::fmt;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -110,7 +110,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let (opener, mut incoming, driver) = mux::start(Role::Guest, reader, writer);
+    let (openers, mut incoming, driver) = mux::guest(reader, writer);
     let mut driver = pin!(driver);
     let welcome = tokio::select! {
         biased;
@@ -127,7 +127,7 @@ where
         Ok(welcome) => welcome,
         Err(ending) => {
             // The refusal is on its way: the driver still has to bring it there.
-            drop((incoming, opener));
+            drop((incoming, openers));
             let _ = timeout(FAREWELL, driver).await;
             return ending;
         }
@@ -140,18 +140,14 @@ where
         processes: Processes::default(),
         memory,
         reports,
-        shares: Shares {
-            model: model.share(),
-            proxy: proxy.share(),
-        },
     };
     let ending = tokio::select! {
         biased;
         end = driver => Ending::Pipe(end),
         ending = guest.live(signals, orders(reader), incoming, Duration::from_secs(spec.wall_seconds)) => ending,
         ending = report(writer, outbox) => ending,
-        () = model.serve(opener.clone()) => Ending::Pipe(MuxEnd::Closed),
-        () = proxy.serve(opener) => Ending::Pipe(MuxEnd::Closed),
+        () = model.serve(openers.model) => Ending::Pipe(MuxEnd::Closed),
+        () = proxy.serve(openers.proxy) => Ending::Pipe(MuxEnd::Closed),
     };
     reach.kill(guest.processes.groups());
     ending
@@ -188,6 +184,8 @@ async fn handshake(incoming: &mut Incoming, sockets: Sockets) -> Result<Welcome,
         }
         Err(reason) => {
             send(&mut control, &FromGuest::Refused { reason: reason.clone() }).await?;
+            // Else it were reset when it is dropped, and the reason lost with it.
+            let _ = control.shutdown().await;
             Err(Ending::Refused(reason))
         }
     }
@@ -209,19 +207,13 @@ async fn prepare(body: &[u8], sockets: Sockets) -> Result<(GuestSpec, Ready, End
         ));
     }
     let spec: GuestSpec = frame::parse(body).map_err(|error| text(&error))?;
-    let bind = async |what: &str, port, kind, share| {
-        let bound = Endpoint::bind(port, kind, share).await;
+    let bind = async |what: &str, port, kind| {
+        let bound = Endpoint::bind(port, kind).await;
         bound.map_err(|error| format!("can't bind {what}, port {port}: {error}"))
     };
     let endpoints = Endpoints {
-        model: bind(
-            "the model endpoint",
-            spec.model_port,
-            GuestStream::Model,
-            mux::FOR_MODEL,
-        )
-        .await?,
-        proxy: bind("the proxy", spec.proxy_port, GuestStream::Proxy, mux::FOR_PROXY).await?,
+        model: bind("the model endpoint", spec.model_port, GuestStream::Model).await?,
+        proxy: bind("the proxy", spec.proxy_port, GuestStream::Proxy).await?,
     };
     let ready = readback::read(&spec.sized_mounts).map_err(|error| text(&error))?;
     // After the engine's own filter was read back, so that this one can't stand in for it.
@@ -284,12 +276,6 @@ struct Guest {
     processes: Processes,
     memory: Option<MemoryWatch>,
     reports: mpsc::Sender<FromGuest>,
-    shares: Shares,
-}
-
-struct Shares {
-    model: Share,
-    proxy: Share,
 }
 
 impl Guest {
@@ -313,7 +299,6 @@ impl Guest {
                 () = &mut wall => return Ending::WallClock,
                 Some(order) = orders.recv() => match order {
                     Ok(ToGuest::Signal { process, signal }) => self.signal(process, signal),
-                    Ok(ToGuest::LetGo(sums)) => self.let_go(sums),
                     Ok(ToGuest::Shutdown) => return Ending::Shutdown,
                     Err(error) => return unreadable(&error),
                 },
@@ -377,11 +362,6 @@ impl Guest {
         }
     }
 
-    fn let_go(&mut self, sums: LetGo) {
-        self.shares.model.let_go(sums.model);
-        self.shares.proxy.let_go(sums.proxy);
-    }
-
     fn look_at_memory(&mut self) {
         let Some(watch) = &mut self.memory else { return };
         let kills = watch.fresh();
@@ -400,7 +380,7 @@ async fn opening(mut stream: MuxStream) -> Result<(HostStream, MuxStream), ReadE
 async fn refuse(mut stream: MuxStream, reply: SpawnReply) {
     // The host may have lost interest.
     let _ = frame::write(&mut stream, &reply).await;
-    let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
+    let _ = stream.shutdown().await;
 }
 
 /// A process from its start to the report of its end.

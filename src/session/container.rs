@@ -18,7 +18,7 @@ use crate::supervise::ladder::{Graces, Outcome};
 use crate::supervise::spawner::Stdin;
 use crate::supervise::stop;
 use crate::wire::contract::GuestStream;
-use crate::wire::link::{self, GuestLink, GuestStreams, LinkEnd, LinkError};
+use crate::wire::link::{self, GuestLink, GuestStreams, LinkEnd, LinkError, Opened};
 use crate::wire::mux;
 use crate::wire::untrusted::Untrusted;
 use std::future::Future;
@@ -223,17 +223,17 @@ impl Container {
 fn serve(broker: SessionBroker, egress: SessionEgress, mut streams: GuestStreams) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
-        while let Some(opened) = streams.next().await {
-            match opened.kind {
-                GuestStream::Model => {
-                    let broker = broker.clone();
-                    connections.spawn(async move { broker.serve(opened.stream).await })
-                }
-                GuestStream::Proxy => {
-                    let egress = egress.clone();
-                    connections.spawn(async move { egress.serve(opened.stream).await })
+        while let Some(Opened { kind, stream }) = streams.next().await {
+            // Whoever asked has gone: nobody wants an answer any more, however long it takes the server to give one.
+            let (ended, reset) = (stream.end_token(), stream.reset_token());
+            let (broker, egress) = (broker.clone(), egress.clone());
+            let serving = async move {
+                match kind {
+                    GuestStream::Model => broker.serve(stream).await,
+                    GuestStream::Proxy => egress.serve(stream, ended).await,
                 }
             };
+            connections.spawn(reset.run_until_cancelled_owned(serving));
             while connections.try_join_next().is_some() {}
         }
     }))

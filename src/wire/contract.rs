@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The version of this contract. The image carries it as a label, the guest repeats it in [`Ready`].
-pub const CONTRACT: u32 = 3;
+pub const CONTRACT: u32 = 4;
 
 /// The largest frame either side accepts, in bytes.
 pub const MAX_FRAME: usize = 1 << 20;
@@ -134,31 +134,8 @@ pub struct ProcessNumber(pub u32);
 pub enum ToGuest {
     /// Send a signal (its Linux number) to the process group of a started process.
     Signal { process: ProcessNumber, signal: i32 },
-    /// The guest may open as many streams again.
-    LetGo(LetGo),
     /// Kill everything and exit.
     Shutdown,
-}
-
-/// How many of the guest's streams the host has let go of since the start, by their kind.
-///
-/// Only this gives the guest a place back, and not the end of the stream on its own side: the host may still dial for a
-/// client inside that is gone already, and a guest that opened the next stream meanwhile would come to be past the
-/// host's limit, which ends the session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LetGo {
-    pub model: u64,
-    pub proxy: u64,
-}
-
-impl LetGo {
-    pub fn of(&mut self, kind: GuestStream) -> &mut u64 {
-        match kind {
-            GuestStream::Model => &mut self.model,
-            GuestStream::Proxy => &mut self.proxy,
-        }
-    }
 }
 
 /// Guest → host on the control stream.

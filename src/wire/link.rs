@@ -7,11 +7,11 @@
 //! dropping the last [`GuestLink`] closes the pipe, which ends everything inside.
 
 use crate::wire::contract::{
-    CONTRACT, FromGuest, GuestSpec, GuestStream, HostStream, LetGo, MAX_FRAME, ProcessEnd, ProcessNumber, Ready,
-    SpawnReply, SpawnRequest, ToGuest,
+    CONTRACT, FromGuest, GuestSpec, GuestStream, HostStream, MAX_FRAME, ProcessEnd, ProcessNumber, Ready, SpawnReply,
+    SpawnRequest, ToGuest,
 };
 use crate::wire::frame::{self, ReadError, WriteError};
-use crate::wire::mux::{self, Driver, Incoming, MuxEnd, MuxStream, Opener, Role};
+use crate::wire::mux::{self, Driver, Incoming, MuxEnd, MuxStream, Opener};
 use crate::wire::untrusted::Untrusted;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-/// The largest opening frame of a stream that the guest opened, in bytes.
+/// The largest first frame that the guest sends on a stream, in bytes: an opening, or a [`SpawnReply`].
 const MAX_OPENING: usize = 4096;
 /// An honest guest's opening travels in the stream's first packet, so this waits for a hostile one only.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,7 +80,7 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let (opener, incoming, mut driver) = mux::start(Role::Host, reader, writer);
+    let (opener, incoming, mut driver) = mux::host(reader, writer);
     let mut shaking = pin!(handshake(opener.clone(), spec));
     let (control, ready) = tokio::select! {
         // First, so that the end of the pipe is named as such and not as what it does to the handshake.
@@ -97,7 +97,7 @@ where
     let (kills, memory_kills) = watch::channel(0);
     let (end, ended) = watch::channel(None);
     let processes = Arc::new(Processes::default());
-    let session = Session {
+    let task = LinkTask {
         control,
         orders,
         incoming,
@@ -106,7 +106,7 @@ where
         processes: Arc::clone(&processes),
     };
     let task = AbortOnDropHandle::new(tokio::spawn(async move {
-        let reason = session.run(driver).await;
+        let reason = task.run(driver).await;
         end.send_replace(Some(reason));
     }));
     let link = GuestLink(Arc::new(Inner {
@@ -349,7 +349,7 @@ impl Processes {
 }
 
 /// The link's task: everything that goes on until one part of it ends.
-struct Session {
+struct LinkTask {
     control: MuxStream,
     orders: mpsc::Receiver<ToGuest>,
     incoming: Incoming,
@@ -358,7 +358,7 @@ struct Session {
     processes: Arc<Processes>,
 }
 
-impl Session {
+impl LinkTask {
     async fn run<R, W>(self, driver: Driver<R, W>) -> LinkEnd
     where
         R: AsyncRead + Unpin,
@@ -366,14 +366,13 @@ impl Session {
     {
         let (reader, writer) = tokio::io::split(self.control);
         let processes = self.processes;
-        let let_go = Arc::new(watch::Sender::new(LetGo::default()));
         let end = tokio::select! {
             // In this order: when the pipe ends, its streams fail within the same poll, and the cause is the pipe.
             biased;
             end = pin!(driver) => LinkEnd::Pipe(end),
             end = listen(reader, &processes, &self.kills) => end,
-            end = tell(writer, self.orders, let_go.subscribe()) => end,
-            end = accept(self.incoming, self.arrivals, &let_go) => end,
+            end = tell(writer, self.orders) => end,
+            end = accept(self.incoming, self.arrivals) => end,
         };
         // Wakes those who wait for a process: they learn the reason from the link.
         processes.clear();
@@ -397,43 +396,22 @@ async fn listen(mut control: ReadHalf<MuxStream>, processes: &Processes, kills: 
     }
 }
 
-async fn tell(
-    mut control: WriteHalf<MuxStream>,
-    mut orders: mpsc::Receiver<ToGuest>,
-    mut let_go: watch::Receiver<LetGo>,
-) -> LinkEnd {
-    loop {
-        let order = tokio::select! {
-            Some(order) = orders.recv() => order,
-            // A sum, so that a guest that does not read makes nothing pile up.
-            Ok(()) = let_go.changed() => ToGuest::LetGo(*let_go.borrow_and_update()),
-            // Every link is gone; the abort of this task is on its way.
-            else => return std::future::pending().await,
-        };
+async fn tell(mut control: WriteHalf<MuxStream>, mut orders: mpsc::Receiver<ToGuest>) -> LinkEnd {
+    while let Some(order) = orders.recv().await {
         if frame::write(&mut control, &order).await.is_err() {
             return LinkEnd::ControlClosed;
         }
     }
+    // Every link is gone; the abort of this task is on its way.
+    std::future::pending().await
 }
 
-/// One of the guest's streams, for as long as this side has it.
-struct Taken {
-    kind: GuestStream,
-    let_go: Arc<watch::Sender<LetGo>>,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.let_go.send_modify(|sums| *sums.of(self.kind) += 1);
-    }
-}
-
-async fn accept(mut incoming: Incoming, arrivals: mpsc::Sender<Opened>, let_go: &Arc<watch::Sender<LetGo>>) -> LinkEnd {
+async fn accept(mut incoming: Incoming, arrivals: mpsc::Sender<Opened>) -> LinkEnd {
     let mut openings = FuturesUnordered::new();
     loop {
         tokio::select! {
             stream = incoming.next() => match stream {
-                Some(stream) => openings.push(opening(stream, arrivals.clone(), let_go, OPENING_TIMEOUT)),
+                Some(stream) => openings.push(opening(stream, arrivals.clone(), OPENING_TIMEOUT)),
                 // The driver has ended and says why.
                 None => std::future::pending().await,
             },
@@ -444,19 +422,9 @@ async fn accept(mut incoming: Incoming, arrivals: mpsc::Sender<Opened>, let_go: 
     }
 }
 
-async fn opening(
-    mut stream: MuxStream,
-    arrivals: mpsc::Sender<Opened>,
-    let_go: &Arc<watch::Sender<LetGo>>,
-    patience: Duration,
-) -> Result<(), LinkEnd> {
+async fn opening(mut stream: MuxStream, arrivals: mpsc::Sender<Opened>, patience: Duration) -> Result<(), LinkEnd> {
     match tokio::time::timeout(patience, frame::read(&mut stream, MAX_OPENING)).await {
         Ok(Ok(kind)) => {
-            // A guest counts a stream from its opening on, which is read even where a reset came right behind it.
-            stream.hold(Taken {
-                kind,
-                let_go: Arc::clone(let_go),
-            });
             // Waits while the caller is slow; the multiplexer bounds how many wait. Without a taker it is refused.
             let _ = arrivals.send(Opened { kind, stream }).await;
             Ok(())
@@ -483,6 +451,7 @@ fn violation(what: &str) -> LinkEnd {
 mod tests {
     use super::*;
     use crate::wire::contract::{Capabilities, CgroupReading, Identity, LimitReading, StderrTo};
+    use crate::wire::mux::GuestOpeners;
     use serde_json::{Value, json};
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex, split};
     use tokio::task::JoinHandle;
@@ -490,7 +459,7 @@ mod tests {
     /// A guest that says whatever a test wants.
     struct Hostile {
         control: MuxStream,
-        opener: Opener,
+        openers: GuestOpeners,
         incoming: Incoming,
         driver: JoinHandle<MuxEnd>,
     }
@@ -554,14 +523,14 @@ mod tests {
     /// The guest's end up to the host's spec.
     async fn hostile(pipe: DuplexStream) -> Hostile {
         let (reader, writer) = split(pipe);
-        let (opener, mut incoming, driver) = mux::start(Role::Guest, reader, writer);
+        let (openers, mut incoming, driver) = mux::guest(reader, writer);
         let driver = tokio::spawn(driver);
         let mut control = incoming.next().await.unwrap();
         let received: GuestSpec = frame::read(&mut control, MAX_FRAME).await.unwrap();
         assert_eq!(received, spec());
         Hostile {
             control,
-            opener,
+            openers,
             incoming,
             driver,
         }
@@ -686,7 +655,7 @@ mod tests {
         let large = json!("x".repeat(MAX_OPENING));
         for (opening, part) in [(json!("egress"), "unknown stream"), (large, "over the limit")] {
             let (connected, guest) = connected().await;
-            let mut stream = guest.opener.open().await.unwrap();
+            let mut stream = guest.openers.model.open().await.unwrap();
             frame::write(&mut stream, &opening).await.unwrap();
             let end = connected.link.ended().await;
             assert!(is_violation(&end, part), "{end}");
@@ -696,20 +665,18 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_never_says_what_it_is_ends_the_link() {
         let (_connected, guest) = connected().await;
-        let silent = guest.opener.open().await.unwrap();
+        let silent = guest.openers.model.open().await.unwrap();
         let (arrivals, _queue) = mpsc::channel(1);
-        let end = opening(silent, arrivals, &Arc::default(), Duration::ZERO)
-            .await
-            .unwrap_err();
+        let end = opening(silent, arrivals, Duration::ZERO).await.unwrap_err();
         assert!(is_violation(&end, "without an opening"));
     }
 
     #[tokio::test]
     async fn a_silent_opening_holds_up_no_other_stream() {
         let (mut connected, guest) = connected().await;
-        let mut silent = guest.opener.open().await.unwrap();
+        let mut silent = guest.openers.model.open().await.unwrap();
         silent.write_all(&[0]).await.unwrap();
-        let mut stream = guest.opener.open().await.unwrap();
+        let mut stream = guest.openers.model.open().await.unwrap();
         frame::write(&mut stream, &GuestStream::Model).await.unwrap();
         assert_eq!(connected.streams.next().await.unwrap().kind, GuestStream::Model);
     }
@@ -718,7 +685,7 @@ mod tests {
     async fn streams_that_nobody_takes_are_refused_and_the_link_goes_on() {
         let (Connected { link, streams, .. }, guest) = connected().await;
         drop(streams);
-        let mut stream = guest.opener.open().await.unwrap();
+        let mut stream = guest.openers.model.open().await.unwrap();
         frame::write(&mut stream, &GuestStream::Model).await.unwrap();
         let error = frame::read::<Value>(&mut stream, 64).await.unwrap_err();
         assert!(matches!(error, ReadError::Io(_)), "{error}");

@@ -1,6 +1,7 @@
 //! The program as its users start it, without any engine: exit codes, what is said where, and the MCP handshake.
 
 use assert_cmd::Command;
+use codex_mcp::wire::contract::CONTRACT;
 use serde_json::{Value, json};
 use std::path::Path;
 use tempfile::TempDir;
@@ -147,7 +148,11 @@ fn help_and_version_are_results() {
     let bare = Bare::new();
     let version = bare.run(&["--version"]);
     assert_eq!((version.code, version.stderr.as_str()), (0, ""));
-    assert!(version.stdout.contains("guest contract 3"), "{}", version.stdout);
+    assert!(
+        version.stdout.contains(&format!("guest contract {CONTRACT}")),
+        "{}",
+        version.stdout
+    );
     for command in ["serve", "run", "demo", "plan", "image"] {
         let help = bare.run(&[command, "--help"]);
         assert_eq!(help.code, 0, "{}", help.stderr);

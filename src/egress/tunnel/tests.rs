@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::sync::CancellationToken;
 
 fn client_config(roots: RootCertStore) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
@@ -333,7 +334,7 @@ async fn a_guests_reset_is_no_end_of_file() {
     let broken = Arc::new(tokio::sync::Notify::new());
     let host = Breaking(host, Arc::clone(&broken), None);
     let session = bench.session.clone();
-    tokio::spawn(async move { session.serve(host).await });
+    tokio::spawn(async move { session.serve(host, CancellationToken::new()).await });
     let host = format!("a.test:{}", server.port);
     guest.write_all(connect(&host).as_bytes()).await.unwrap();
     Answer::read(&mut guest).await;

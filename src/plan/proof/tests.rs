@@ -228,7 +228,7 @@ fn offered_files_are_accepted_where_they_are_planned_and_read_only() {
 
 #[test]
 fn contract_and_lifeline_are_named() {
-    assert_snapshot!(broken(|r| r.contract = 1), @"P19 (the guest speaks our contract): contract 3 planned, the guest speaks 1");
+    assert_snapshot!(broken(|r| r.contract = 1), @"P19 (the guest speaks our contract): contract 4 planned, the guest speaks 1");
     assert_snapshot!(broken(|r| r.pid = 2), @"P12 (the container ends with its pipe): the guest planned as PID 1, found as PID 2");
 }
 

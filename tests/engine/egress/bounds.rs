@@ -345,7 +345,64 @@ fn idle_and_old_connections_end(lane: Lane) {
     assert!(old.denied.is_empty(), "nothing was refused: {:#?}", old.denied);
 }
 
+/// What a script leaves behind whose downloads time out: the server says nothing, and the clients have closed without a word.
+fn clients_that_gave_up_leave_their_places_to_others(lane: Lane) {
+    let scene = Scene::new();
+    let (server, silent) = (scene.servers.http(PERMITTED), scene.servers.sink(PERMITTED));
+    let (port, raw) = (server.port(), silent.port());
+    scene.dns.set("good.test", &[PERMITTED]);
+    let Some(world) = scene.world(lane, &format!("allow = [\"good.test:{port}\", \"good.test:{raw}\"]")) else {
+        return;
+    };
+    let ran = Inside::new(&world).run_patiently(&format!(
+        "for i in $(seq {FOR_PROXY}); do curl -sS -m 1 http://good.test:{raw}/ & done; wait\n\
+         curl -sS -m 50 -o /dev/null -w 'after: %{{http_code}}\\n' http://good.test:{port}/after\n"
+    ));
+    assert_eq!(silent.connections().len(), FOR_PROXY, "{}", ran.text);
+    assert_eq!(ran.line("after"), "200", "{}", ran.text);
+}
+
+/// A client that had ended its own sending is told of a cut like any other.
+fn a_cut_looks_like_no_end(lane: Lane) {
+    let scene = Scene::new();
+    let server = scene.servers.http(PERMITTED);
+    let port = server.port();
+    scene.dns.set("good.test", &[PERMITTED]);
+    let config = format!("allow = [\"good.test:{port}/tcp\"]\nidle = \"1s\"");
+    let Some(world) = scene.world(lane, &config) else {
+        return;
+    };
+    let ran = super::attack(
+        &world,
+        &format!(
+            r#"perl -MIO::Socket::INET -e '
+    for my $ended (0, 1) {{
+        alarm 9;
+        my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1:18081") or die $!;
+        syswrite $socket, "CONNECT good.test:{port} HTTP/1.1\r\nHost: good.test:{port}\r\n\r\n";
+        sysread $socket, my $answer, 4096;
+        syswrite $socket, "GET /stall HTTP/1.1\r\nHost: good.test\r\n\r\n";
+        shutdown $socket, 1 if $ended;
+        my $read;
+        do {{ $read = sysread $socket, my $part, 4096 }} while $read;
+        print "cut $ended: ", defined $read ? "an end" : $!, "\n";
+    }}'
+"#
+        ),
+    );
+    for ended in [0, 1] {
+        assert_eq!(
+            ran.line(&format!("cut {ended}")),
+            "Connection reset by peer",
+            "{}",
+            ran.text
+        );
+    }
+}
+
 on_every_lane!(
+    clients_that_gave_up_leave_their_places_to_others,
+    a_cut_looks_like_no_end,
     a_thousand_connections_leave_codex_its_own,
     connections_are_bounded_in_number_and_rate,
     slow_requests_are_cut,

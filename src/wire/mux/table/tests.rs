@@ -1,0 +1,257 @@
+//! Two tables against one another, and one against anything.
+
+use super::*;
+use crate::wire::mux::flow::WINDOW;
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::task::{Context, Poll};
+use tokio::io::ReadBuf;
+
+/// What a test does on one of the two sides.
+#[derive(Debug, Clone)]
+enum Step {
+    Open,
+    Write {
+        stream: usize,
+        length: usize,
+    },
+    End {
+        stream: usize,
+    },
+    LetGo {
+        stream: usize,
+    },
+    Read {
+        stream: usize,
+        length: usize,
+    },
+    /// So many bytes cross the pipe, from this side.
+    Carry {
+        bytes: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let stream = 0usize..8;
+    prop_oneof![
+        2 => Just(Step::Open),
+        6 => (stream.clone(), 1usize..100_000).prop_map(|(stream, length)| Step::Write { stream, length }),
+        2 => stream.clone().prop_map(|stream| Step::End { stream }),
+        2 => stream.clone().prop_map(|stream| Step::LetGo { stream }),
+        6 => (stream, 1usize..100_000).prop_map(|(stream, length)| Step::Read { stream, length }),
+        8 => (1usize..100_000).prop_map(|bytes| Step::Carry { bytes }),
+    ]
+}
+
+/// What one holder of a stream has seen.
+#[derive(Debug)]
+struct Holder {
+    id: StreamId,
+    /// Tells one use of a place from the next.
+    use_of_place: usize,
+    written: usize,
+    ended: bool,
+    read: usize,
+    read_end: bool,
+}
+
+struct End {
+    table: Table,
+    held: Vec<Holder>,
+    uses: HashMap<usize, usize>,
+    outgoing: Vec<u8>,
+}
+
+impl End {
+    fn new(role: Role) -> Self {
+        Self {
+            table: Table::new(role),
+            held: Vec::new(),
+            uses: HashMap::new(),
+            outgoing: Vec::new(),
+        }
+    }
+
+    fn hold(&mut self, id: StreamId) {
+        let use_of_place = self.uses.entry(id.place()).or_default();
+        *use_of_place += 1;
+        self.held.push(Holder {
+            id,
+            use_of_place: *use_of_place,
+            written: 0,
+            ended: false,
+            read: 0,
+            read_end: false,
+        });
+    }
+
+    fn fill(&mut self) {
+        let mut packet = Vec::new();
+        loop {
+            self.table.fill(&mut packet);
+            assert!(packet.len() <= MAX_PACKET);
+            if packet.is_empty() {
+                return;
+            }
+            self.outgoing.extend(&packet);
+        }
+    }
+
+    fn receive(&mut self, bytes: &[u8]) {
+        self.table.receive(bytes).expect("the other side keeps to the rules");
+        while let Some(id) = self.table.next_arrived() {
+            self.hold(id);
+        }
+    }
+}
+
+/// The byte at a place of what one side writes to one stream.
+fn byte(host: bool, holder: &Holder, at: usize) -> u8 {
+    let seed = holder.id.place() * 7 + holder.use_of_place * 31 + usize::from(host) * 101;
+    (seed + at * 13 + at / 251) as u8
+}
+
+fn context() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+/// What both sides know of each stream's use: written and ended by (host, guest).
+type Said = HashMap<(usize, usize, bool), (usize, bool)>;
+
+fn act(host: bool, this: &mut End, other: &mut End, said: &mut Said, step: &Step) {
+    match *step {
+        Step::Open => {
+            if let Some(id) = this.table.open(None) {
+                this.hold(id);
+                let stream = this.held.len() - 1;
+                act(host, this, other, said, &Step::Write { stream, length: 1 });
+                // Announced, so that both sides count this use of the place.
+                this.fill();
+            }
+        }
+        Step::Write { stream, length } => {
+            let Some(holder) = this.held.get_mut(stream) else {
+                return;
+            };
+            let bytes: Vec<u8> = (holder.written..holder.written + length)
+                .map(|at| byte(host, holder, at))
+                .collect();
+            let stream = this.table.stream(holder.id).expect("it is held");
+            match stream.poll_write(&mut context(), &bytes) {
+                Poll::Ready(Ok(written)) => {
+                    assert!(!holder.ended);
+                    holder.written += written;
+                }
+                Poll::Ready(Err(error)) => assert_eq!(error.kind(), io::ErrorKind::BrokenPipe),
+                Poll::Pending => {}
+            }
+            said.insert(
+                (holder.id.place(), holder.use_of_place, host),
+                (holder.written, holder.ended),
+            );
+        }
+        Step::End { stream } => {
+            let Some(holder) = this.held.get_mut(stream) else {
+                return;
+            };
+            let stream = this.table.stream(holder.id).expect("it is held");
+            let _ = stream.poll_end(&mut context());
+            holder.ended = true;
+            said.insert((holder.id.place(), holder.use_of_place, host), (holder.written, true));
+        }
+        Step::LetGo { stream } => {
+            if stream < this.held.len() {
+                let holder = this.held.swap_remove(stream);
+                this.table.let_go_of(holder.id);
+            }
+        }
+        Step::Read { stream, length } => {
+            let Some(holder) = this.held.get_mut(stream) else {
+                return;
+            };
+            let mut space = vec![0; length];
+            let mut buf = ReadBuf::new(&mut space);
+            let stream = this.table.stream(holder.id).expect("it is held");
+            match stream.poll_read(&mut context(), &mut buf) {
+                Poll::Ready(Ok(())) => {
+                    for (at, heard) in buf.filled().iter().enumerate() {
+                        assert_eq!(*heard, byte(!host, holder, holder.read + at));
+                    }
+                    holder.read += buf.filled().len();
+                    let (written, ended) = said[&(holder.id.place(), holder.use_of_place, !host)];
+                    assert!(holder.read <= written);
+                    if buf.filled().is_empty() {
+                        assert!(
+                            ended && holder.read == written,
+                            "an end is one only behind all that was said"
+                        );
+                        holder.read_end = true;
+                    }
+                    assert!(!holder.read_end || buf.filled().is_empty());
+                }
+                Poll::Ready(Err(error)) => {
+                    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                    assert!(!holder.read_end);
+                }
+                Poll::Pending => {}
+            }
+        }
+        Step::Carry { bytes } => {
+            this.fill();
+            let bytes = bytes.min(this.outgoing.len());
+            let crossing: Vec<u8> = this.outgoing.drain(..bytes).collect();
+            other.receive(&crossing);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// Whatever two honest sides do and however the pipe cuts it: neither ever breaks a rule, each byte arrives once and in
+    /// order, an end is told from a reset, both sides mean the same stream by a place, and all places come back.
+    #[test]
+    fn two_sides_agree(steps in prop::collection::vec((any::<bool>(), step()), 0..150)) {
+        let (mut host, mut guest) = (End::new(Role::Host), End::new(Role::Guest));
+        let mut said = Said::new();
+        for (by_host, step) in &steps {
+            match by_host {
+                true => act(true, &mut host, &mut guest, &mut said, step),
+                false => act(false, &mut guest, &mut host, &mut said, step),
+            }
+        }
+        // What is on its way arrives at whoever still holds it; then all let go.
+        for _ in 0..3 {
+            act(true, &mut host, &mut guest, &mut said, &Step::Carry { bytes: usize::MAX });
+            act(false, &mut guest, &mut host, &mut said, &Step::Carry { bytes: usize::MAX });
+            while !host.held.is_empty() {
+                act(true, &mut host, &mut guest, &mut said, &Step::LetGo { stream: 0 });
+            }
+            while !guest.held.is_empty() {
+                act(false, &mut guest, &mut host, &mut said, &Step::LetGo { stream: 0 });
+            }
+        }
+        prop_assert_eq!((host.table.live(), guest.table.live()), (0, 0));
+    }
+
+    /// Bytes of anybody's: they are taken or refused, and what is held of them is bounded.
+    #[test]
+    fn nothing_that_arrives_costs_more_than_the_windows(
+        bytes in prop::collection::vec(prop_oneof![3 => 0u8..8, 2 => 14u8..20, 1 => any::<u8>()], 0..600),
+    ) {
+        let mut table = Table::new(Role::Host);
+        let _ = table.receive(&bytes);
+        prop_assert!(table.live() <= STREAMS);
+    }
+}
+
+/// A byte at a time and never read: what it costs is the window, and not a hundred times that.
+#[test]
+fn many_small_packets_cost_no_more_than_a_few_large_ones() {
+    let mut table = Table::new(Role::Host);
+    let id = StreamId::ALL[OPENED_BY_HOST];
+    table.receive(&Packet::Open.encode(id)).unwrap();
+    let byte = [&Packet::Data(1).encode(id)[..], &[7]].concat();
+    table.receive(&byte.repeat(WINDOW)).unwrap();
+    assert!(table.stream(id).unwrap().holds() <= WINDOW);
+    assert_eq!(table.receive(&byte), Err(Violation::PastWindow));
+}
