@@ -28,6 +28,11 @@ impl DnsName {
             .is_some_and(|rest| rest.ends_with('.'))
     }
 
+    /// `localhost` and all names below it, which are loopback without anybody being asked (RFC 6761).
+    pub fn is_localhost(&self) -> bool {
+        self.labels().next_back() == Some("localhost")
+    }
+
     pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('.')
     }

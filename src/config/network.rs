@@ -11,6 +11,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The most that `network.connections` may say. Each is a stream of the pipe that the session shares with Codex and its
+/// commands.
+pub const MOST_CONNECTIONS: u32 = 32;
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NetworkSettings {
     /// Empty: nothing but the model endpoint. The strongest layer that has the key sets the whole list.

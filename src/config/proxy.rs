@@ -216,8 +216,7 @@ fn is_loopback(host: &Host) -> bool {
     match host {
         Host::Address(IpAddr::V4(address)) => address.is_loopback(),
         Host::Address(IpAddr::V6(address)) => address.is_loopback(),
-        // RFC 6761: the name and all below it.
-        Host::Name(name) => name.labels().next_back() == Some("localhost"),
+        Host::Name(name) => name.is_localhost(),
     }
 }
 

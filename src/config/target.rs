@@ -39,6 +39,14 @@ impl Target {
             port: port.or(usual).ok_or(TargetError::NoPort)?,
         })
     }
+
+    /// The text of a `Host` field: without the port where it is the scheme's own.
+    pub fn host_field(&self, usual: Port) -> String {
+        match self.port == usual {
+            true => self.host.in_authority(),
+            false => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Target {

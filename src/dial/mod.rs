@@ -7,7 +7,7 @@
 //! - [`dialer`]: addresses → a connection, through the operator's proxy where one is set.
 //! - [`connector`]: the same for HTTP clients, for what the operator named.
 //! - [`trust`]: which certificate authorities are believed, and the bundle that is offered inside.
-//! - [`own`]: the addresses of this host's interfaces.
+//! - [`own_addresses`]: the addresses of this host's interfaces.
 //! - [`proxy`]: the operator's own proxy; `handshake`: what it is asked and answers.
 //! - `tcp`: one connection out of several addresses.
 
@@ -17,7 +17,7 @@ pub mod dialer;
 pub mod fixtures;
 mod handshake;
 pub mod names;
-pub mod own;
+pub mod own_addresses;
 pub mod proxy;
 mod tcp;
 pub mod trust;

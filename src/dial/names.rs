@@ -11,13 +11,17 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_resolver::{Hosts, Resolver, TokioResolver};
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// The longest that a lookup may take, with the resolver's own retries.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,13 +30,46 @@ const MAX_ADDRESSES: usize = 16;
 /// Answers that are remembered for as long as they are valid.
 const CACHED_ANSWERS: u64 = 1024;
 
-/// Looks names up; cheap to make and to clone. Files are read by the first lookup that needs them.
+/// Looks names up; cheap to make and to clone. The system's files are read by the first lookup that needs them, and again
+/// once they have changed: a laptop finds other name servers in every network.
 #[derive(Clone)]
 pub struct Names(Arc<Shared>);
 
 struct Shared {
-    nameservers: Vec<SocketAddr>,
-    sources: OnceLock<Result<Sources, LookupError>>,
+    from: Source,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+/// Who knows the names.
+enum Source {
+    Servers(Vec<SocketAddr>),
+    System { resolv_conf: PathBuf, hosts: PathBuf },
+}
+
+struct Loaded {
+    files: [Option<Stamp>; 2],
+    sources: Arc<Sources>,
+}
+
+/// Which file it is, and which state of it; as far as a file system tells without reading it.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    async fn of(path: &Path) -> Option<Self> {
+        let metadata = tokio::fs::metadata(path).await.ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
 }
 
 struct Sources {
@@ -43,7 +80,10 @@ struct Sources {
 
 impl fmt::Debug for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Names").field(&self.0.nameservers).finish()
+        match &self.0.from {
+            Source::Servers(servers) => f.debug_tuple("Names").field(servers).finish(),
+            Source::System { resolv_conf, .. } => f.debug_tuple("Names").field(resolv_conf).finish(),
+        }
     }
 }
 
@@ -67,9 +107,19 @@ pub enum LookupError {
 impl Names {
     /// Asks `nameservers` and nothing else; if there are none, the system's (`/etc/hosts`, `/etc/resolv.conf`).
     pub fn new(nameservers: &[SocketAddr]) -> Self {
+        Self::by(match nameservers {
+            [] => Source::System {
+                resolv_conf: "/etc/resolv.conf".into(),
+                hosts: "/etc/hosts".into(),
+            },
+            servers => Source::Servers(servers.to_vec()),
+        })
+    }
+
+    fn by(from: Source) -> Self {
         Self(Arc::new(Shared {
-            nameservers: nameservers.to_vec(),
-            sources: OnceLock::new(),
+            from,
+            loaded: Mutex::default(),
         }))
     }
 
@@ -83,30 +133,36 @@ impl Names {
 
     /// One lookup, of at most 10 s. Between 1 and 16 addresses, none of them twice, both families in turn.
     pub async fn lookup(&self, name: &DnsName) -> Result<Vec<IpAddr>, LookupError> {
-        if is_localhost(name) {
-            // RFC 6761: never asked of a server.
+        if name.is_localhost() {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        let sources = self.0.sources.get_or_init(|| Sources::load(&self.0.nameservers));
-        sources
-            .as_ref()
-            .map_err(|error| *error)?
-            .find(name, LOOKUP_TIMEOUT)
-            .await
+        self.0.sources().await?.find(name, LOOKUP_TIMEOUT).await
+    }
+}
+
+impl Shared {
+    async fn sources(&self) -> Result<Arc<Sources>, LookupError> {
+        let files = match &self.from {
+            Source::Servers(_) => [None, None],
+            Source::System { resolv_conf, hosts } => [Stamp::of(resolv_conf).await, Stamp::of(hosts).await],
+        };
+        let mut loaded = self.loaded.lock().await;
+        match &*loaded {
+            Some(known) if known.files == files => Ok(Arc::clone(&known.sources)),
+            _ => {
+                let sources = Arc::new(Sources::load(&self.from).await?);
+                let known = loaded.insert(Loaded { files, sources });
+                Ok(Arc::clone(&known.sources))
+            }
+        }
     }
 }
 
 impl Sources {
-    fn load(nameservers: &[SocketAddr]) -> Result<Self, LookupError> {
-        let (mut builder, hosts) = if nameservers.is_empty() {
-            let builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-                // The names in /etc/hosts still resolve.
-                tracing::warn!(%error, "can't use /etc/resolv.conf");
-                from_servers(&[])
-            });
-            (builder, Hosts::from_system().unwrap_or_default())
-        } else {
-            (from_servers(nameservers), Hosts::default())
+    async fn load(from: &Source) -> Result<Self, LookupError> {
+        let (mut builder, hosts) = match from {
+            Source::Servers(servers) => (from_servers(servers), Hosts::default()),
+            Source::System { resolv_conf, hosts } => (from_system(resolv_conf).await, listed_in(hosts).await),
         };
         configure(builder.options_mut());
         let resolver = builder.build().map_err(|_| LookupError::NoServers)?;
@@ -148,6 +204,33 @@ impl Sources {
 }
 
 type Builder = hickory_resolver::ResolverBuilder<TokioRuntimeProvider>;
+
+/// Without a usable file there are no servers, and what `/etc/hosts` has still resolves.
+async fn from_system(resolv_conf: &Path) -> Builder {
+    let parsed = match tokio::fs::read(resolv_conf).await {
+        Ok(text) => parse_resolv_conf(text).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match parsed {
+        Ok((config, options)) => {
+            Resolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options)
+        }
+        Err(error) => {
+            tracing::warn!(path = %resolv_conf.display(), error, "can't use the list of name servers");
+            from_servers(&[])
+        }
+    }
+}
+
+async fn listed_in(hosts: &Path) -> Hosts {
+    let mut listed = Hosts::default();
+    if let Ok(text) = tokio::fs::read(hosts).await
+        && let Err(error) = listed.read_hosts_conf(&text[..])
+    {
+        tracing::warn!(path = %hosts.display(), %error, "can't use the list of hosts");
+    }
+    listed
+}
 
 fn from_servers(servers: &[SocketAddr]) -> Builder {
     let config = ResolverConfig::from_name_servers(name_servers(servers));
@@ -203,11 +286,6 @@ fn usable(mut found: Vec<IpAddr>) -> Vec<IpAddr> {
         .flatten()
         .take(MAX_ADDRESSES)
         .collect()
-}
-
-/// `localhost` and all names below it.
-fn is_localhost(name: &DnsName) -> bool {
-    name.labels().next_back() == Some("localhost")
 }
 
 #[cfg(test)]

@@ -105,12 +105,13 @@ pub enum Reason {
 #[serde(rename_all = "snake_case")]
 pub enum NearMiss {
     /// There is no rule at all.
-    Nothing,
+    NoRules,
     /// That host, and another port.
     OtherPort(Sourced<Rule>),
     /// `*.example.com` where `example.com` was asked for.
     OnlyBelow(Sourced<Rule>),
-    None,
+    /// There are rules, and none is about that host.
+    NoneNear,
 }
 
 /// What is wrong with a request that names no target, or names one in a way that two readers could read differently.
@@ -367,7 +368,7 @@ impl fmt::Display for Reason {
 impl fmt::Display for NearMiss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => f.write_str("network.allow and network.from name nothing, so nothing is allowed"),
+            Self::NoRules => f.write_str("network.allow and network.from name nothing, so nothing is allowed"),
             Self::OtherPort(rule) => write!(
                 f,
                 "no rule has that port; the nearest, `{}` ({}), has another",
@@ -378,7 +379,7 @@ impl fmt::Display for NearMiss {
                 "no rule covers that host; the nearest, `{}` ({}), covers only hosts below it",
                 rule.value, rule.origin
             ),
-            Self::None => f.write_str("no rule of network.allow or network.from covers that host"),
+            Self::NoneNear => f.write_str("no rule of network.allow or network.from covers that host"),
         }
     }
 }

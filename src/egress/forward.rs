@@ -181,7 +181,7 @@ impl Forwarder {
             Some(Cut::Idle(idle)) => Refusal::failed(target, Failure::Silent(idle)),
             Some(Cut::Total(total)) => Refusal::failed(target, Failure::TooLong(total)),
             // Nobody is left to be told, and nothing was refused.
-            None if client_left(error) => Refusal::failed(target, Failure::NoHttpAnswer),
+            None if client_left(error) => Refusal::failed(target, Failure::ClientLeft),
             // The body is the guest's.
             None if error.is_user() => self.session.deny(Denial::of(
                 target,
@@ -210,12 +210,9 @@ fn client_left(error: &hyper::Error) -> bool {
 }
 
 fn outgoing(target: &Target, uri: Uri, head: &Parts, body: Incoming) -> Result<Request<Incoming>, Refusal> {
-    let host = match target.port {
-        Port::HTTP => target.host.in_authority(),
-        _ => target.to_string(),
-    };
     // A canonical host is ASCII.
-    let host = HeaderValue::try_from(host).map_err(|_| Refusal::failed(target, Failure::NoHttpAnswer))?;
+    let host = HeaderValue::try_from(target.host_field(Port::HTTP))
+        .map_err(|_| Refusal::failed(target, Failure::NoHttpAnswer))?;
     let length = body.size_hint().exact();
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();

@@ -15,27 +15,27 @@
 //! - [`metered`]: a connection whose bytes are counted, slowed and timed.
 //! - [`client`]: the guest's connection, and whether anybody is left at its other end.
 //! - [`relay`]: the order of all this for one session.
-//! - [`requests`]: the guest's connection as a stream of requests; [`head`] (pure) and [`screened`] look at each before
-//!   hyper does, [`asked`] (pure) says what it asks for.
+//! - [`requests`]: the guest's connection as a stream of requests; [`head`] (pure) and [`head_screen`] look at each before
+//!   hyper does, [`request_target`] (pure) says what it asks for.
 //! - [`tunnel`]: CONNECT. [`forward`]: plain HTTP, with what [`hop_by_hop`] (pure) lets pass.
 //! - [`refusal`]: what a client is told (pure).
 
 pub mod address;
-pub mod asked;
 pub mod bucket;
 pub mod client;
 pub mod decision;
 pub mod first_bytes;
 pub mod forward;
 pub mod head;
+pub mod head_screen;
 pub mod hop_by_hop;
 pub mod ledger;
 pub mod metered;
 pub mod policy;
 pub mod refusal;
 pub mod relay;
+pub mod request_target;
 pub mod requests;
-pub mod screened;
 pub mod tunnel;
 
 pub use decision::{Denial, DeniedEgress};

@@ -144,7 +144,7 @@ impl Policy {
 
     fn near_miss(&self, target: &Target) -> NearMiss {
         if self.allow.is_empty() {
-            return NearMiss::Nothing;
+            return NearMiss::NoRules;
         }
         let about_host = self
             .allow
@@ -158,7 +158,7 @@ impl Policy {
         match (about_host, self.allow.iter().find(below_host)) {
             (Some(rule), _) => NearMiss::OtherPort(rule.clone()),
             (None, Some(rule)) => NearMiss::OnlyBelow(rule.clone()),
-            (None, None) => NearMiss::None,
+            (None, None) => NearMiss::NoneNear,
         }
     }
 }

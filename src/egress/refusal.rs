@@ -40,6 +40,8 @@ pub enum Failure {
     OwnAddresses(io::ErrorKind),
     #[error("the server closed the connection, or did not answer in HTTP")]
     NoHttpAnswer,
+    #[error("the client broke its request off")]
+    ClientLeft,
     #[error("the server sent nothing for {} s (network.idle)", .0.as_secs_f32())]
     Silent(Duration),
     #[error("the connection was open for {} s (network.total)", .0.as_secs_f32())]
@@ -60,6 +62,7 @@ impl Failure {
             )
             | Self::Silent(_)
             | Self::TooLong(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::ClientLeft => StatusCode::BAD_REQUEST,
             Self::Lookup(_) | Self::Dial(_) | Self::OwnAddresses(_) | Self::NoHttpAnswer => StatusCode::BAD_GATEWAY,
         }
     }
@@ -69,7 +72,9 @@ impl Failure {
         match self {
             Self::Lookup(_) | Self::LookupTimedOut(_) => "codex-mcp could not resolve",
             Self::Dial(_) | Self::OwnAddresses(_) => "codex-mcp could not connect to",
-            Self::NoHttpAnswer | Self::Silent(_) | Self::TooLong(_) => "codex-mcp got no answer from",
+            Self::NoHttpAnswer | Self::ClientLeft | Self::Silent(_) | Self::TooLong(_) => {
+                "codex-mcp got no answer from"
+            }
         }
     }
 }

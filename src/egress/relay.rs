@@ -5,15 +5,15 @@
 
 use crate::config::network::{EgressLimits, Resolution};
 use crate::config::target::Target;
-use crate::dial::{DialError, Dialer, own};
+use crate::dial::{DialError, Dialer, own_addresses};
 use crate::egress::client::Client;
 use crate::egress::decision::{Denial, DeniedEgress};
+use crate::egress::head_screen::Screened;
 use crate::egress::ledger::{Ledger, Novelty, Slot};
 use crate::egress::metered::{Cut, Metered};
 use crate::egress::policy::{Passage, Policy};
 use crate::egress::refusal::{Failure, Refusal};
 use crate::egress::requests::{self, Side};
-use crate::egress::screened::Screened;
 use crate::egress::tunnel;
 use bytes::BytesMut;
 use std::net::IpAddr;
@@ -159,7 +159,8 @@ impl Session {
     }
 
     fn check(&self, target: &Target, addresses: &[IpAddr]) -> Result<(), Refusal> {
-        let own = own::addresses().map_err(|error| Refusal::failed(target, Failure::OwnAddresses(error.kind())))?;
+        let own =
+            own_addresses::read().map_err(|error| Refusal::failed(target, Failure::OwnAddresses(error.kind())))?;
         self.policy
             .check_addresses(target, addresses, &own)
             .map_err(|denial| self.deny(denial))

@@ -5,14 +5,14 @@
 
 use crate::config::authority::Port;
 use crate::config::target::Target;
-use crate::egress::asked::{self, Asked, HostField};
 use crate::egress::decision::{Denial, Malformed, Reason};
 use crate::egress::forward::Forwarder;
 use crate::egress::head::MAX_HEAD;
+use crate::egress::head_screen::{Screened, Verdict};
 use crate::egress::policy::Passage;
 use crate::egress::refusal::{AnswerBody, Refusal, whole};
 use crate::egress::relay::Session;
-use crate::egress::screened::{Screened, Verdict};
+use crate::egress::request_target::{self, Asked, HostField};
 use crate::egress::tunnel::Tunnel;
 use bytes::{Bytes, BytesMut};
 use hyper::body::Incoming;
@@ -147,8 +147,8 @@ impl Requests {
             return Err(self.verdict.get().copied().unwrap_or(Malformed::NotAProxyRequest));
         }
         match &self.within {
-            None => asked::of_proxy(head),
-            Some((target, _)) => asked::of_server(head, target),
+            None => request_target::of_proxy(head),
+            Some((target, _)) => request_target::of_server(head, target),
         }
     }
 
@@ -173,7 +173,7 @@ impl Requests {
 
     /// `usual` is the port of a `Host` that names none.
     fn check_host(&self, head: &Parts, target: &Target, usual: Port, passage: &Passage) -> Result<(), Refusal> {
-        let named = match asked::host_field(head, usual) {
+        let named = match request_target::host_field(head, usual) {
             HostField::Names(named) if named == *target => return Ok(()),
             HostField::Absent if head.version == Version::HTTP_10 && self.within.is_none() => return Ok(()),
             HostField::Names(named) => Some(named),

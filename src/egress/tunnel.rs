@@ -3,11 +3,11 @@
 use crate::config::rule::Inspection;
 use crate::config::target::Target;
 use crate::egress::first_bytes::{self, FirstBytes, Inspector, TLS_ACCESS_DENIED};
+use crate::egress::head_screen::Screened;
 use crate::egress::metered::Metered;
 use crate::egress::policy::Passage;
 use crate::egress::relay::Session;
 use crate::egress::requests::{self, Side};
-use crate::egress::screened::Screened;
 use bytes::BytesMut;
 use std::io;
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 use crate::auth::broker::SessionBroker;
 use crate::codex::event::ThreadId;
 use crate::codex::launch::last_words;
+use crate::config::network::MOST_CONNECTIONS;
 use crate::egress::SessionEgress;
 use crate::engine::argv;
 use crate::plan::launch::LaunchPlan;
@@ -218,6 +219,9 @@ impl Container {
         }
     }
 }
+
+// More could never be had: each takes a stream of the proxy's.
+const _: () = assert!(MOST_CONNECTIONS as usize <= mux::FOR_PROXY);
 
 /// Serves the guest's connections until the link ends or the handle is dropped.
 fn serve(broker: SessionBroker, egress: SessionEgress, mut streams: GuestStreams) -> AbortOnDropHandle<()> {

@@ -8,14 +8,12 @@ use crate::config::error::{BadValue, ConfigError};
 use crate::config::host::Host;
 use crate::config::key::{self, Key};
 use crate::config::layer::{FileLayer, ListValues, NetworkValues, Scalar, Values};
-use crate::config::network::{EgressLimits, NetworkSettings, PackageClient, Reach};
+use crate::config::network::{EgressLimits, MOST_CONNECTIONS, NetworkSettings, PackageClient, Reach};
 use crate::config::resolve::ConfigFlags;
 use crate::config::rule::{self, AllowList, Rule};
 use std::net::{IpAddr, SocketAddr};
 use toml::Spanned;
 
-/// Each is a stream of the pipe that the session shares with Codex and its commands.
-const MOST_CONNECTIONS: u32 = 32;
 /// More than a container of this size can open; a rate that bounds nothing is a slip.
 const MOST_CONNECTIONS_PER_SECOND: u32 = 10_000;
 

@@ -95,7 +95,7 @@ async fn a_server_that_fails_is_no_missing_name() {
 #[tokio::test]
 async fn a_silent_server_is_given_up() {
     let server = NameServer::start(|_| Answer::Silence).await;
-    let sources = Sources::load(&[server.address]).unwrap();
+    let sources = Sources::load(&Source::Servers(vec![server.address])).await.unwrap();
     let found = sources.find(&name("a.example.com"), Duration::from_millis(20)).await;
     assert_eq!(found, Err(LookupError::TimedOut));
 }
@@ -107,7 +107,7 @@ async fn what_is_listed_in_the_hosts_file_is_asked_of_nobody() {
     hosts
         .read_hosts_conf("192.0.2.1 pinned.example.com\n".as_bytes())
         .unwrap();
-    let Sources { resolver, .. } = Sources::load(&[server.address]).unwrap();
+    let Sources { resolver, .. } = Sources::load(&Source::Servers(vec![server.address])).await.unwrap();
     let sources = Sources { hosts, resolver };
     let found = sources.find(&name("pinned.example.com"), LOOKUP_TIMEOUT).await;
     assert_eq!(found.unwrap(), [v4(1)]);
@@ -148,4 +148,25 @@ async fn a_servers_flood_of_addresses_is_cut_with_both_families_in_it() {
 fn repetitions_are_dropped() {
     assert_eq!(usable(vec![v4(1), v4(1), v6(1), v4(2), v6(1)]), [v4(1), v6(1), v4(2)]);
     assert_eq!(usable(Vec::new()), Vec::<IpAddr>::new());
+}
+
+#[tokio::test]
+async fn the_systems_files_are_read_again_when_they_change() {
+    let files = tempfile::tempdir().unwrap();
+    let [resolv_conf, hosts] = ["resolv.conf", "hosts"].map(|name| files.path().join(name));
+    let names = Names::by(Source::System {
+        resolv_conf: resolv_conf.clone(),
+        hosts: hosts.clone(),
+    });
+    let asked = name("a.example.com");
+    assert_eq!(
+        names.lookup(&asked).await,
+        Err(LookupError::NoServers),
+        "neither is there yet"
+    );
+
+    tokio::fs::write(&hosts, "192.0.2.7 a.example.com\n").await.unwrap();
+    assert_eq!(names.lookup(&asked).await.unwrap(), [v4(7)]);
+    tokio::fs::write(&hosts, "").await.unwrap();
+    assert_eq!(names.lookup(&asked).await, Err(LookupError::NoServers));
 }

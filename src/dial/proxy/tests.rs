@@ -185,7 +185,7 @@ async fn without_the_proxy_there_is_no_connection() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let server = TcpListener::bind("0.0.0.0:0").await.unwrap();
     // One that a direct connection would reach: of this machine, but not loopback.
-    let own = crate::dial::own::addresses().unwrap();
+    let own = crate::dial::own_addresses::read().unwrap();
     let other = own
         .into_iter()
         .find(|address| !address.is_loopback())

@@ -58,7 +58,7 @@ fn checked(policy: &Policy, asked: &[&str], own: &[&str]) -> &'static str {
 fn short(reason: &Reason) -> &'static str {
     match reason {
         Reason::NotAllowed {
-            nearest: NearMiss::Nothing,
+            nearest: NearMiss::NoRules,
             ..
         } => "nothing allowed",
         Reason::NotAllowed {
@@ -70,7 +70,7 @@ fn short(reason: &Reason) -> &'static str {
             ..
         } => "only below",
         Reason::NotAllowed {
-            nearest: NearMiss::None,
+            nearest: NearMiss::NoneNear,
             ..
         } => "no rule",
         Reason::Denied { .. } => "denied",

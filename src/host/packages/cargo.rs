@@ -1,7 +1,7 @@
 //! Cargo: its default index is known to it alone, its mirrors stand in `CARGO_HOME/config.toml`.
 
 use super::Answer;
-use super::asking::Asking;
+use super::client_run::Asking;
 use super::error::PackagesError;
 use super::mirror::MirrorUrl;
 use std::collections::{BTreeMap, BTreeSet};

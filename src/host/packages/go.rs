@@ -1,7 +1,7 @@
 //! Go: its module proxies, its checksum database, and where they have modules downloaded from.
 
 use super::Answer;
-use super::asking::Asking;
+use super::client_run::Asking;
 use super::environment;
 use super::error::PackagesError;
 use super::mirror::{self, MirrorUrl};

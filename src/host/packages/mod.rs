@@ -5,13 +5,14 @@
 //! connects to then is what it needs in a session too. It must never take a project's configuration for the user's, run a
 //! package's code, or keep a password.
 //!
-//! - [`asking`]: starts a client in an empty directory. [`environment`]: what it sees of ours.
+//! - [`client_run`]: starts a client in an empty directory. [`environment`]: what it sees of ours.
 //! - [`cargo`], [`npm`], [`pip`], [`go`]: what is asked of each, and how its answer is read.
 //! - [`mirror`]: hosts and URLs. [`recorder`]: the proxy that writes down hosts.
-//! - [`remembered`]: what was found out, kept for a day. [`error`]: why it could not be.
+//! - [`cache`]: what was found out, kept for a day. [`error`]: why it could not be.
 
-mod asking;
+mod cache;
 mod cargo;
+mod client_run;
 mod environment;
 mod error;
 mod go;
@@ -19,7 +20,6 @@ mod mirror;
 mod npm;
 mod pip;
 mod recorder;
-mod remembered;
 
 pub use error::PackagesError;
 
@@ -28,8 +28,8 @@ use crate::config::rule::Rule;
 use crate::config::target::Target;
 use crate::dial::Dialer;
 use crate::supervise::environment::Environment;
-use asking::Asking;
-use remembered::{Key, Memory};
+use cache::{Key, Memory};
+use client_run::Asking;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -76,7 +76,7 @@ pub async fn ask(clients: &[PackageClient], with: Ask<'_>) -> Result<Vec<Package
     }
     let _turn = TURN.lock().await;
     let memory = Memory::open(with.cache_dir)?;
-    asking::sweep(memory.directory());
+    client_run::sweep(memory.directory());
     let mut seen = BTreeSet::new();
     let each = clients.iter().filter(|client| seen.insert(**client));
     let asked = each.map(|client| source(*client, with, &memory));

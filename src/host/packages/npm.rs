@@ -1,7 +1,7 @@
 //! npm: its registry, those of its scopes, and where they have tarballs downloaded from.
 
 use super::Answer;
-use super::asking::Asking;
+use super::client_run::Asking;
 use super::environment;
 use super::error::PackagesError;
 use super::mirror::MirrorUrl;

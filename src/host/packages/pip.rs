@@ -1,7 +1,7 @@
 //! pip: its index, further indexes and link pages, and where they have files downloaded from.
 
 use super::Answer;
-use super::asking::Asking;
+use super::client_run::Asking;
 use super::environment;
 use super::error::PackagesError;
 use super::mirror::{self, MirrorUrl};

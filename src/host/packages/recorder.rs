@@ -194,10 +194,7 @@ impl Shared {
         let authority = request.uri().authority().filter(|_| plain).map(uri::Authority::as_str);
         let target = authority.and_then(|authority| mirror::target(authority, Port::HTTP));
         let target = target.ok_or_else(no_target)?;
-        let host = match target.port.get() {
-            80 => target.host.in_authority(),
-            _ => target.to_string(),
-        };
+        let host = target.host_field(Port::HTTP);
         let bad_gateway = |error: hyper::Error| (StatusCode::BAD_GATEWAY, format!("{error}\n"));
         let stream = self.connect(target).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

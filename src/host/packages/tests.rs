@@ -269,7 +269,7 @@ fn what_a_killed_process_left_is_swept_after_an_hour() {
             std::fs::File::open(&path).unwrap().set_modified(modified).unwrap();
         }
     }
-    asking::sweep(below.path());
+    client_run::sweep(below.path());
     assert!(!below.path().join("asking-old").exists());
     assert!(below.path().join("asking-new").exists() && below.path().join("other").exists());
 }

@@ -3,7 +3,7 @@
 //! Pure but for the wakers that it keeps. What it holds is bounded whatever the other side sends: [`WINDOW`] bytes that
 //! arrived and [`MAX_UNSENT`] to be sent. How many packets they came in costs nothing.
 
-use crate::wire::mux::packet::{HEADER, MAX_PACKET, Packet, StreamId};
+use crate::wire::mux::packet::{HEADER, MAX_DATA, MAX_PACKET, Packet, StreamId};
 use crate::wire::mux::table::Violation;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 pub const WINDOW: usize = 256 << 10;
 /// How much must have been read before the other side is told. A window in quarters keeps a fast sender from waiting.
 const CREDIT: usize = WINDOW / 4;
-/// Bytes of one stream that were written and wait for the pipe, or for the other side's credit.
-const MAX_UNSENT: usize = 64 << 10;
+/// Bytes of one stream that were written and wait for the pipe, or for the other side's credit: two packets, so that one is
+/// filled while the other is on its way.
+const MAX_UNSENT: usize = 2 * MAX_DATA;
 
 /// Dropped when both sides have let go of the stream: what its opener waits for to open another.
 pub type Place = Option<Box<dyn Any + Send + Sync>>;

@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 
 /// Addresses of all interfaces, loopback included. What hides behind an address translation of others is not known.
-pub fn addresses() -> io::Result<Vec<IpAddr>> {
+pub fn read() -> io::Result<Vec<IpAddr>> {
     let interfaces = getifaddrs()?;
     Ok(interfaces
         .filter_map(|interface| interface.address.as_ref().and_then(ip))
@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn loopback_and_what_a_socket_is_bound_to_are_among_them() {
-        let own = addresses().unwrap();
+        let own = read().unwrap();
         assert!(own.contains(&Ipv4Addr::LOCALHOST.into()), "{own:?}");
         // A UDP connect sends nothing, but has the kernel choose the address that traffic would leave from.
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
