@@ -11,6 +11,7 @@ use crate::auth::timely::Timely;
 use crate::auth::upstream::{OutgoingBody, Upstream, UpstreamError, chain};
 use crate::config::Provider;
 use crate::config::quantity::ProviderName;
+use crate::wire::patient::Patient;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited};
@@ -40,6 +41,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a provider may be kept waiting for a request's body. Codex has it whole when it connects; whoever dawdles holds
 /// one of [`CONCURRENT`] places, and a connection to the provider.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an answer may wait for a reader. Codex reads what comes; whoever does not holds one of the few connections.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of a provider's error body is read, in bytes.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
@@ -122,7 +125,7 @@ impl SessionBroker {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Patient::new(stream, READ_TIMEOUT)), service)
             .await;
         if let Err(error) = connection {
             // Mostly Codex hanging up on an answer that it no longer wants.

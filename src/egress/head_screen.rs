@@ -38,9 +38,6 @@ pub struct Screened<S> {
     verdict: Verdict,
     /// Before the head that is awaited.
     empty_lines: u8,
-    /// How long a write may wait for a guest that reads nothing.
-    patience: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
     discarding: Option<Discarding>,
 }
 
@@ -77,15 +74,13 @@ struct Discarding {
 
 impl<S> Screened<S> {
     /// `before` was read from the stream already.
-    pub fn new(stream: S, before: BytesMut, patience: Duration) -> Self {
+    pub fn new(stream: S, before: BytesMut) -> Self {
         Self {
             stream,
             held: before,
             mode: Mode::Head { looked: 0 },
             verdict: Verdict::default(),
             empty_lines: 0,
-            patience,
-            stalled: None,
             discarding: None,
         }
     }
@@ -220,17 +215,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Screened<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Screened<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if let Poll::Ready(written) = Pin::new(&mut this.stream).poll_write(cx, buf) {
-            this.stalled = None;
-            return Poll::Ready(written);
-        }
-        let patience = this.patience;
-        let stalled = this
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        ready!(stalled.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -15,6 +15,7 @@ use crate::egress::policy::{Passage, Policy};
 use crate::egress::refusal::{Failure, Refusal};
 use crate::egress::requests::{self, Side};
 use crate::egress::tunnel;
+use crate::wire::patient::Patient;
 use bytes::BytesMut;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -61,8 +62,8 @@ impl SessionEgress {
     pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, ended: CancellationToken) {
         let session = &self.0;
         let idle = session.limits().idle.value;
-        let (client, silence) = Client::new(stream, ended);
-        let screened = Screened::new(client, BytesMut::new(), idle);
+        let (client, silence) = Client::new(Patient::new(stream, idle), ended);
+        let screened = Screened::new(client, BytesMut::new());
         let served = async {
             if let Some((tunnel, client, first)) = requests::serve(session, screened, Side::Proxy).await {
                 tunnel::run(session, tunnel, client, first).await;

@@ -63,7 +63,7 @@ where
         }
         if spoken == FirstBytes::Http {
             tunnel.upstream.end_when_dropped();
-            let screened = Screened::new(guest, first, session.limits().idle.value);
+            let screened = Screened::new(guest, first);
             // Inside a tunnel no request opens another.
             let _ = requests::serve(session, screened, Side::Server(tunnel)).await;
             return;

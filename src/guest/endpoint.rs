@@ -23,6 +23,10 @@ const BUFFER: usize = 64 << 10;
 const LINGER_BYTES: u64 = 1 << 20;
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long a client may take to read what the host had said before it hung up. One that reads nothing would never learn of
+/// the end, and keep its place.
+const LAST_WORDS: Duration = Duration::from_secs(30);
+
 /// One bound port, and what its connections are to the host.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -84,6 +88,12 @@ async fn carry(mut connection: TcpStream, mut stream: MuxStream, kind: GuestStre
     if frame::write(&mut stream, &kind).await.is_err() {
         return;
     }
+    let reset = stream.reset_token();
+    let hung_up = async {
+        reset.cancelled().await;
+        tokio::time::sleep(LAST_WORDS).await;
+        Break::Cut
+    };
     let (from_host, to_host) = tokio::io::split(stream);
     let (from_client, to_client) = connection.split();
     let up = async {
@@ -99,7 +109,11 @@ async fn carry(mut connection: TcpStream, mut stream: MuxStream, kind: GuestStre
             Broken::Sink => Break::ClientGone,
         })
     };
-    match tokio::try_join!(up, down) {
+    let ended = tokio::select! {
+        ended = async { tokio::try_join!(up, down) } => ended,
+        cut = hung_up => Err(cut),
+    };
+    match ended {
         Ok((Heard::All, ())) | Err(Break::ClientGone) => {}
         Ok((Heard::Part, ())) => {
             let rest = async { tokio::io::copy(&mut connection.take(LINGER_BYTES), &mut tokio::io::sink()).await };

@@ -813,6 +813,23 @@ mod tests {
         }
     }
 
+    /// It would notice the cut by reading, which it does not do.
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_does_not_keep_its_place_past_the_hosts_end() {
+        let spec = spec();
+        let (_link, mut streams, _guest) = connect(&spec).await;
+        let client = clients(spec.proxy_port, 1).await;
+        let mut stuffed_one = streams.next().await.unwrap();
+        let stuffed = async { while stuffed_one.stream.write_all(&[0; 4096]).await.is_ok() {} };
+        assert!(timeout(Duration::from_millis(300), stuffed).await.is_err());
+        drop(stuffed_one);
+        tokio::time::pause();
+        // As many as there are places: the last of them is the one that was kept.
+        let _clients = clients(spec.proxy_port, mux::FOR_PROXY).await;
+        opened(&mut streams, mux::FOR_PROXY, &GuestStream::Proxy).await;
+        drop(client);
+    }
+
     #[tokio::test]
     async fn a_flood_of_one_port_leaves_the_other_its_share() {
         for (kind, share, other, others_share) in [

@@ -149,14 +149,16 @@ impl Container {
             }
         };
         let status = tokio::select! {
-            status = self.child.wait() => Some(status),
+            // In this order: the client ends for what ended the link, and that is what has to be told.
+            biased;
             end = link_ended => {
-                if let LinkEnd::Violation(_) = end {
+                if end.is_violation() {
                     return format!("{end}; the session was ended for it");
                 }
                 // The pipe closes a moment before its client ends.
                 tokio::time::timeout(CLIENT_FOLLOWS, self.child.wait()).await.ok()
             }
+            status = self.child.wait() => Some(status),
         };
         let how = match status.map(|status| status.map(|status| status.code())) {
             Some(Ok(Some(KILLED))) => match self.memory_kills() {

@@ -43,6 +43,16 @@ pub enum LinkEnd {
     Violation(Untrusted),
 }
 
+impl LinkEnd {
+    /// Whether the guest did what an honest one does not.
+    pub fn is_violation(&self) -> bool {
+        match self {
+            Self::Violation(_) | Self::Pipe(MuxEnd::Violation(_)) => true,
+            Self::ControlClosed | Self::Pipe(MuxEnd::Closed | MuxEnd::LetGo | MuxEnd::Failed(_)) => false,
+        }
+    }
+}
+
 /// What the host's end of the pipe refuses or can't do.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {

@@ -10,10 +10,12 @@
 //! - [`frame`]: a length-prefixed JSON frame with a bound.
 //! - [`mux`]: streams over the two halves of a pipe; both sides open them.
 //! - [`link`]: the host's end: handshake, spawning inside, the guest's own streams.
+//! - [`patient`]: gives up on a reader that has stopped reading.
 //! - [`untrusted`]: text that came from the guest, safe to show.
 
 pub mod contract;
 pub mod frame;
 pub mod link;
 pub mod mux;
+pub mod patient;
 pub mod untrusted;

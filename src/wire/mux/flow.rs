@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Bytes of one stream that may have arrived and not been read.
 pub const WINDOW: usize = 256 << 10;
-/// How much must have been read before the other side is told. A window in quarters keeps a fast sender from waiting.
-const CREDIT: usize = WINDOW / 4;
+/// Which part of the window must have been read before the other side is told. Quarters keep a fast sender from waiting.
+const PARTS: usize = 4;
 /// Bytes of one stream that were written and wait for the pipe, or for the other side's credit: two packets, so that one is
 /// filled while the other is on its way.
 const MAX_UNSENT: usize = 2 * MAX_DATA;
@@ -27,6 +27,8 @@ pub type Place = Option<Box<dyn Any + Send + Sync>>;
 pub struct Stream {
     /// The other side knows of it, or will with what is written next.
     announced: bool,
+    /// [`WINDOW`], but in tests.
+    window: usize,
     outgoing: Outgoing,
     incoming: Incoming,
     ours: Ours,
@@ -87,27 +89,28 @@ enum Ours {
 
 impl Stream {
     /// One that this side opens.
-    pub fn opened(place: Place) -> Self {
-        Self::new(false, place)
+    pub fn opened(window: usize, place: Place) -> Self {
+        Self::new(false, window, place)
     }
 
     /// One that the other side announced.
-    pub fn accepted() -> Self {
-        Self::new(true, None)
+    pub fn accepted(window: usize) -> Self {
+        Self::new(true, window, None)
     }
 
-    fn new(announced: bool, place: Place) -> Self {
+    fn new(announced: bool, window: usize, place: Place) -> Self {
         Self {
             announced,
+            window,
             outgoing: Outgoing {
                 unsent: VecDeque::new(),
-                credit: WINDOW,
+                credit: window,
                 state: Sending::Open,
                 writer: None,
             },
             incoming: Incoming {
                 unread: VecDeque::new(),
-                window: WINDOW,
+                window,
                 read: 0,
                 state: Receiving::Open,
                 reader: None,
@@ -179,7 +182,7 @@ impl Stream {
             *writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        unsent.extend(&bytes[..taken]);
+        append(unsent, &bytes[..taken], MAX_UNSENT);
         Poll::Ready(Ok(taken))
     }
 
@@ -236,7 +239,7 @@ impl Stream {
             }
             Packet::Credit(more) => {
                 let credit = self.outgoing.credit.saturating_add(more);
-                if credit > WINDOW {
+                if credit > self.window {
                     return Err(Violation::TooMuchCredit);
                 }
                 self.outgoing.credit = credit;
@@ -264,14 +267,14 @@ impl Stream {
 
     pub fn arrive(&mut self, bytes: &[u8]) {
         if self.ours == Ours::Held {
-            self.incoming.unread.extend(bytes);
+            append(&mut self.incoming.unread, bytes, self.window);
             wake(&mut self.incoming.reader);
         }
     }
 
     /// Whether there is something to tell the other side of what was read.
     pub fn owes_credit(&self) -> bool {
-        self.incoming.read >= CREDIT && self.incoming.state == Receiving::Open && self.ours == Ours::Held
+        self.incoming.read >= self.window / PARTS && self.incoming.state == Receiving::Open && self.ours == Ours::Held
     }
 
     /// Writes what there is to say, as far as `out` has room. Whether data was among it.
@@ -296,6 +299,8 @@ impl Stream {
         }
         if *state == Sending::Leaving && (unsent.is_empty() || *credit == 0) {
             *state = Sending::Over;
+            // Credit may still come for it, and behind the reset nothing may follow.
+            *unsent = VecDeque::new();
         }
         if let Ours::Leaving(packet) = self.ours
             && matches!(state, Sending::Ended | Sending::Over)
@@ -348,6 +353,17 @@ impl Outgoing {
         wake(&mut self.writer);
         true
     }
+}
+
+/// Appends what fits in any case, and never has room for more than `most`: a queue that grows by itself would come to twice
+/// that.
+fn append(queue: &mut VecDeque<u8>, bytes: &[u8], most: usize) {
+    let needed = queue.len() + bytes.len();
+    if needed > queue.capacity() {
+        let room = needed.max(2 * queue.capacity()).min(most);
+        queue.reserve_exact(room - queue.len());
+    }
+    queue.extend(bytes);
 }
 
 /// Whether it still fitted.

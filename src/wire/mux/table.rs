@@ -6,7 +6,7 @@
 //! A place is free on both ends when each has said that it let go and heard the same. Since all of it goes through the one
 //! pipe in order, nothing of the old stream can still be on its way then, and the place is taken again at once.
 
-use crate::wire::mux::flow::{Place, Stream};
+use crate::wire::mux::flow::{Place, Stream, WINDOW};
 use crate::wire::mux::packet::{HEADER, MAX_PACKET, Packet, PacketError, STREAMS, StreamId};
 use crate::wire::mux::{OPENED_BY_GUEST, OPENED_BY_HOST, Role};
 use std::collections::VecDeque;
@@ -40,6 +40,8 @@ pub enum Violation {
 #[derive(Debug)]
 pub struct Table {
     role: Role,
+    /// Of each stream, in bytes.
+    window: usize,
     streams: [Option<Stream>; STREAMS],
     /// The packet that is arriving: its header as far as it is there.
     header: [u8; HEADER],
@@ -59,8 +61,13 @@ pub struct Table {
 
 impl Table {
     pub fn new(role: Role) -> Self {
+        Self::with_window(role, WINDOW)
+    }
+
+    fn with_window(role: Role, window: usize) -> Self {
         Self {
             role,
+            window,
             streams: std::array::from_fn(|_| None),
             header: [0; HEADER],
             have: 0,
@@ -78,7 +85,7 @@ impl Table {
         let mut places = StreamId::ALL.into_iter();
         let free = places.find(|id| id.opener() == self.role && self.streams[id.place()].is_none());
         let id = free.filter(|_| !self.over)?;
-        self.streams[id.place()] = Some(Stream::opened(place));
+        self.streams[id.place()] = Some(Stream::opened(self.window, place));
         self.wake_driver();
         Some(id)
     }
@@ -165,7 +172,7 @@ impl Table {
         match (place.as_mut(), packet) {
             (None, Packet::Open) if id.opener() == self.role => return Err(Violation::NotItsPlace),
             (None, Packet::Open) => {
-                *place = Some(Stream::accepted());
+                *place = Some(Stream::accepted(self.window));
                 self.arrived.push_back(id);
             }
             (None, _) => return Err(Violation::NoSuchStream),

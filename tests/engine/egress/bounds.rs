@@ -362,6 +362,49 @@ fn clients_that_gave_up_leave_their_places_to_others(lane: Lane) {
     assert_eq!(ran.line("after"), "200", "{}", ran.text);
 }
 
+/// Uploads and downloads at full speed whose clients go by a reset, or are killed: whatever is on its way in both directions
+/// just then, the session goes on.
+fn clients_that_break_off_end_nothing_else(lane: Lane) {
+    let scene = Scene::new();
+    let server = scene.servers.http(PERMITTED);
+    let sink = scene.servers.sink(PERMITTED);
+    let (port, raw) = (server.port(), sink.port());
+    scene.dns.set("good.test", &[PERMITTED]);
+    let config = format!(
+        "allow = [\"good.test:{port}\", \"good.test:{raw}/tcp\"]\nconnections_per_second = 1000\nbytes = \"100GiB\"\nbytes_per_second = \"64MiB\""
+    );
+    let Some(world) = scene.world(lane, &config) else {
+        return;
+    };
+    let ran = Inside::new(&world).run_patiently(&format!(
+        r#"perl -MIO::Socket::INET -MSocket -e '
+    $SIG{{PIPE}} = "IGNORE";
+    for (1 .. 40) {{
+        my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1:18081") or die $!;
+        syswrite $socket, "CONNECT good.test:{raw} HTTP/1.1\r\nHost: good.test:{raw}\r\n\r\n";
+        sysread $socket, my $answer, 4096;
+        for (1 .. 48) {{ syswrite $socket, "x" x 65536 }}
+        setsockopt $socket, SOL_SOCKET, SO_LINGER, pack("ii", 1, 0);
+        close $socket;
+    }}'
+for i in $(seq 10); do
+    for j in 1 2 3; do
+        curl -sS -o /dev/null http://good.test:{port}/endless & down=$!
+        head -c 1000000000 /dev/zero | curl -sS -o /dev/null -T - http://good.test:{port}/upload & up=$!
+        sleep 0.2; kill -9 $down $up
+    done
+done 2>/dev/null
+get after http://good.test:{port}/after
+"#
+    ));
+    assert!(
+        ran.line("after").starts_with("000 200 exit=0 served GET /after"),
+        "{}",
+        ran.text
+    );
+    assert_eq!(sink.connections().len(), 40);
+}
+
 /// A client that had ended its own sending is told of a cut like any other.
 fn a_cut_looks_like_no_end(lane: Lane) {
     let scene = Scene::new();
@@ -403,6 +446,7 @@ fn a_cut_looks_like_no_end(lane: Lane) {
 on_every_lane!(
     clients_that_gave_up_leave_their_places_to_others,
     a_cut_looks_like_no_end,
+    clients_that_break_off_end_nothing_else,
     a_thousand_connections_leave_codex_its_own,
     connections_are_bounded_in_number_and_rate,
     slow_requests_are_cut,

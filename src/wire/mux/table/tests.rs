@@ -63,9 +63,9 @@ struct End {
 }
 
 impl End {
-    fn new(role: Role) -> Self {
+    fn new(role: Role, window: usize) -> Self {
         Self {
-            table: Table::new(role),
+            table: Table::with_window(role, window),
             held: Vec::new(),
             uses: HashMap::new(),
             outgoing: Vec::new(),
@@ -210,8 +210,11 @@ proptest! {
     /// Whatever two honest sides do and however the pipe cuts it: neither ever breaks a rule, each byte arrives once and in
     /// order, an end is told from a reset, both sides mean the same stream by a place, and all places come back.
     #[test]
-    fn two_sides_agree(steps in prop::collection::vec((any::<bool>(), step()), 0..150)) {
-        let (mut host, mut guest) = (End::new(Role::Host), End::new(Role::Guest));
+    fn two_sides_agree(
+        window in prop_oneof![4usize..2000, Just(WINDOW)],
+        steps in prop::collection::vec((any::<bool>(), step()), 0..150),
+    ) {
+        let (mut host, mut guest) = (End::new(Role::Host, window), End::new(Role::Guest, window));
         let mut said = Said::new();
         for (by_host, step) in &steps {
             match by_host {
@@ -244,6 +247,44 @@ proptest! {
     }
 }
 
+/// Whoever lets go of a stream on which more waits than the other side has room for says its reset, and nothing behind it,
+/// whatever comes back.
+#[test]
+fn nothing_follows_a_reset() {
+    let window = 100;
+    let (mut host, mut guest) = (
+        Table::with_window(Role::Host, window),
+        Table::with_window(Role::Guest, window),
+    );
+    let id = host.open(None).unwrap();
+    assert!(
+        host.stream(id)
+            .unwrap()
+            .poll_write(&mut context(), &[7; 300])
+            .is_ready()
+    );
+    let mut out = Vec::new();
+    host.fill(&mut out);
+    guest.receive(&out).unwrap();
+    // What it read gives new credit, which crosses the reset.
+    let mut space = [0; 100];
+    assert!(
+        guest
+            .stream(id)
+            .unwrap()
+            .poll_read(&mut context(), &mut ReadBuf::new(&mut space))
+            .is_ready()
+    );
+    let mut credit = Vec::new();
+    guest.fill(&mut credit);
+    host.let_go_of(id);
+    host.fill(&mut out);
+    assert_eq!(out, Packet::Reset.encode(id));
+    host.receive(&credit).unwrap();
+    host.fill(&mut out);
+    assert_eq!(out, [0; 0]);
+}
+
 /// A byte at a time and never read: what it costs is the window, and not a hundred times that.
 #[test]
 fn many_small_packets_cost_no_more_than_a_few_large_ones() {
@@ -254,4 +295,20 @@ fn many_small_packets_cost_no_more_than_a_few_large_ones() {
     table.receive(&byte.repeat(WINDOW)).unwrap();
     assert!(table.stream(id).unwrap().holds() <= WINDOW);
     assert_eq!(table.receive(&byte), Err(Violation::PastWindow));
+}
+
+/// In pieces that add up to a window and to no power of two on the way.
+#[test]
+fn what_is_held_has_no_room_to_spare() {
+    let mut table = Table::new(Role::Host);
+    let id = StreamId::ALL[OPENED_BY_HOST];
+    table.receive(&Packet::Open.encode(id)).unwrap();
+    let mut left = WINDOW;
+    while left > 0 {
+        let piece = left.min(8191);
+        table.receive(&Packet::Data(piece).encode(id)).unwrap();
+        table.receive(&vec![7; piece]).unwrap();
+        left -= piece;
+    }
+    assert!(table.stream(id).unwrap().holds() <= WINDOW);
 }
