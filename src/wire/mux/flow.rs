@@ -255,6 +255,8 @@ impl Stream {
                 self.outgoing.stop();
             }
             Packet::Reset => self.lose(),
+            // The table's.
+            Packet::Received(_) => {}
         }
         Ok(())
     }
@@ -277,16 +279,16 @@ impl Stream {
         self.incoming.read >= self.window / PARTS && self.incoming.state == Receiving::Open && self.ours == Ours::Held
     }
 
-    /// Writes what there is to say, as far as `out` has room. Whether data was among it.
-    pub fn fill(&mut self, id: StreamId, out: &mut Vec<u8>) -> bool {
+    /// Writes what there is to say, as far as `out` has room, and at most so much data. How much data it was.
+    pub fn fill(&mut self, id: StreamId, out: &mut Vec<u8>, most: usize) -> usize {
         if !self.announced && !self.announce(id, out) {
-            return false;
+            return 0;
         }
         if self.owes_credit() && put(out, id, Packet::Credit(self.incoming.read)) {
             self.incoming.window += self.incoming.read;
             self.incoming.read = 0;
         }
-        let sent = self.outgoing.fill(id, out);
+        let sent = self.outgoing.fill(id, out, most);
         let Outgoing {
             unsent,
             credit,
@@ -337,11 +339,11 @@ impl Outgoing {
         wake(&mut self.writer);
     }
 
-    fn fill(&mut self, id: StreamId, out: &mut Vec<u8>) -> bool {
+    fn fill(&mut self, id: StreamId, out: &mut Vec<u8>, most: usize) -> usize {
         let room = MAX_PACKET.saturating_sub(out.len() + HEADER);
-        let length = self.unsent.len().min(self.credit).min(room);
+        let length = self.unsent.len().min(self.credit).min(room).min(most);
         if length == 0 {
-            return false;
+            return 0;
         }
         out.extend(Packet::Data(length).encode(id));
         let (front, back) = self.unsent.as_slices();
@@ -351,7 +353,7 @@ impl Outgoing {
         self.unsent.drain(..length);
         self.credit -= length;
         wake(&mut self.writer);
-        true
+        length
     }
 }
 

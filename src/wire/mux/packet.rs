@@ -64,6 +64,8 @@ pub enum Packet {
     Close,
     /// The sender has let go of it before that. Nothing more of the sender's comes, and it reads nothing more.
     Reset,
+    /// So many bytes of data have come out of the pipe, on all of the guest's streams together. Said of the first stream.
+    Received(usize),
 }
 
 /// Bytes that are no packet.
@@ -73,7 +75,7 @@ pub enum PacketError {
     Kind(u8),
     #[error("a packet for stream {0}, of which there is none")]
     Stream(u8),
-    #[error("a packet of kind {0} with the amount {1}")]
+    #[error("a packet of kind {0} with the amount {1}, or of the wrong stream")]
     Amount(u8, u32),
 }
 
@@ -84,6 +86,7 @@ mod kind {
     pub const END: u8 = 4;
     pub const CLOSE: u8 = 5;
     pub const RESET: u8 = 6;
+    pub const RECEIVED: u8 = 7;
 }
 
 impl Packet {
@@ -95,8 +98,9 @@ impl Packet {
             Self::End => (kind::END, 0),
             Self::Close => (kind::CLOSE, 0),
             Self::Reset => (kind::RESET, 0),
+            Self::Received(bytes) => (kind::RECEIVED, bytes),
         };
-        // Both amounts are far below: a packet's data and a stream's window.
+        // All amounts are far below: a packet's data, a stream's window, what is on its way.
         let [a, b, c, d] = u32::try_from(amount).unwrap_or(u32::MAX).to_be_bytes();
         [kind, stream.0, a, b, c, d]
     }
@@ -112,7 +116,8 @@ impl Packet {
             kind::END if amount == 0 => Self::End,
             kind::CLOSE if amount == 0 => Self::Close,
             kind::RESET if amount == 0 => Self::Reset,
-            kind::OPEN..=kind::RESET => return Err(PacketError::Amount(kind, number)),
+            kind::RECEIVED if amount > 0 && place == 0 => Self::Received(amount),
+            kind::OPEN..=kind::RECEIVED => return Err(PacketError::Amount(kind, number)),
             unknown => return Err(PacketError::Kind(unknown)),
         };
         Ok((stream, packet))
@@ -135,6 +140,7 @@ mod tests {
         #[test]
         fn each_packet_is_read_as_it_was_written(place in 0..STREAMS, data in 1..=MAX_DATA, more in 1..=1usize << 20) {
             let stream = StreamId::ALL[place];
+            prop_assert_eq!(Packet::decode(Packet::Received(data).encode(StreamId::ALL[0])), Ok((StreamId::ALL[0], Packet::Received(data))));
             for packet in [Packet::Open, Packet::Data(data), Packet::Credit(more), Packet::End, Packet::Close, Packet::Reset] {
                 prop_assert_eq!(Packet::decode(packet.encode(stream)), Ok((stream, packet)));
             }

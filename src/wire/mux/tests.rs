@@ -296,6 +296,7 @@ async fn a_side_that_breaks_the_rules_ends_the_pipe_and_is_told_why() {
             Violation::AfterClose,
         ),
         (flood, Violation::PastWindow),
+        (Packet::Received(1).encode(ours).to_vec(), Violation::NeverSent),
     ] {
         let (pipe, mut hostile) = duplex(PLENTY);
         // Held, so that nothing is free again.

@@ -223,7 +223,7 @@ proptest! {
             }
         }
         // What is on its way arrives at whoever still holds it; then all let go.
-        for _ in 0..3 {
+        for _ in 0..16 {
             act(true, &mut host, &mut guest, &mut said, &Step::Carry { bytes: usize::MAX });
             act(false, &mut guest, &mut host, &mut said, &Step::Carry { bytes: usize::MAX });
             while !host.held.is_empty() {
@@ -283,6 +283,48 @@ fn nothing_follows_a_reset() {
     host.receive(&credit).unwrap();
     host.fill(&mut out);
     assert_eq!(out, [0; 0]);
+}
+
+/// However many streams have something to send: the pipe holds so much of it, and Codex's line goes out all the same.
+#[test]
+fn bulk_on_many_streams_fills_no_pipe() {
+    let mut host = Table::new(Role::Host);
+    let mut out = Vec::new();
+    let codex = host.open(None).unwrap();
+    let guests = &StreamId::ALL[OPENED_BY_HOST..];
+    for &id in guests {
+        host.receive(&Packet::Open.encode(id)).unwrap();
+        assert!(
+            host.stream(id)
+                .unwrap()
+                .poll_write(&mut context(), &[7; 60_000])
+                .is_ready()
+        );
+    }
+    let mut sent = |host: &mut Table| {
+        let mut sent = 0;
+        loop {
+            host.fill(&mut out);
+            sent += out.len();
+            if out.is_empty() {
+                return sent;
+            }
+        }
+    };
+    let first = sent(&mut host);
+    let most = in_flight(Role::Host);
+    assert!((most..most + 1000).contains(&first), "{first}");
+    assert!(
+        host.stream(codex)
+            .unwrap()
+            .poll_write(&mut context(), b"line")
+            .is_ready()
+    );
+    assert_eq!(sent(&mut host), 2 * HEADER + 4);
+    host.receive(&Packet::Received(1000).encode(StreamId::ALL[0])).unwrap();
+    assert_eq!(sent(&mut host), HEADER + 1000);
+    let more = Packet::Received(most + 1).encode(StreamId::ALL[0]);
+    assert_eq!(host.receive(&more), Err(Violation::NeverSent));
 }
 
 /// A byte at a time and never read: what it costs is the window, and not a hundred times that.
