@@ -142,11 +142,11 @@ impl Names {
 
 impl Shared {
     async fn sources(&self) -> Result<Arc<Sources>, LookupError> {
+        let mut loaded = self.loaded.lock().await;
         let files = match &self.from {
             Source::Servers(_) => [None, None],
             Source::System { resolv_conf, hosts } => [Stamp::of(resolv_conf).await, Stamp::of(hosts).await],
         };
-        let mut loaded = self.loaded.lock().await;
         match &*loaded {
             Some(known) if known.files == files => Ok(Arc::clone(&known.sources)),
             _ => {

@@ -185,7 +185,8 @@ impl Session {
         denial.into()
     }
 
-    /// Every decision passes here, and nothing else does: the seam for an audit. A plain request within a tunnel is covered by
+    /// Every decision passes here, and nothing else does: the seam for an audit. "Allowed" is said of name and port; a bound, an
+    /// address or the first bytes may still be refused after it. A plain request within a tunnel is covered by
     /// the tunnel's; only its refusal is one of its own.
     fn decided(&self, decision: Result<(&Target, &Passage), &Denial>) {
         match decision {

@@ -18,8 +18,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// into a few large packets: with tokio's own 8 KiB, the wake-ups between them halved the throughput.
 const BUFFER: usize = 64 << 10;
 
-/// What a client may still send after the host has answered and hung up, in bytes, and for how long. A connection that is
-/// closed with something unread is reset, and a reset takes the answer with it that the client has not read yet.
+/// What a client may still send after the host has hung up and it has got the whole answer, in bytes, and for how long. A
+/// connection that is closed with something unread is reset, and a reset takes the answer with it that it has not read yet.
 const LINGER_BYTES: u64 = 1 << 20;
 const LINGER: Duration = Duration::from_secs(5);
 

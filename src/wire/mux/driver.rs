@@ -69,9 +69,11 @@ impl<R: AsyncRead + Unpin, W> Driver<R, W> {
             return Poll::Ready(Err(MuxEnd::Closed));
         }
         let received = self.shared.table().receive(input.filled());
-        // Also what came before a violation is no business of anybody's: the end is near.
+        if let Err(violation) = received {
+            return Poll::Ready(Err(MuxEnd::Violation(violation)));
+        }
         self.hand_over();
-        Poll::Ready(received.map_err(MuxEnd::Violation))
+        Poll::Ready(Ok(()))
     }
 }
 

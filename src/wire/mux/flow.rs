@@ -186,7 +186,7 @@ impl Stream {
         Poll::Ready(Ok(taken))
     }
 
-    /// The end of what is sent, behind all that was written. Ready when it is out.
+    /// The end of what is sent, behind all that was written. Ready when the driver has it.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.outgoing.state {
             Sending::Open | Sending::Ending => {
@@ -249,11 +249,9 @@ impl Stream {
                 self.ended.cancel();
                 wake(&mut self.incoming.reader);
             }
-            Packet::Close if !ended => return Err(Violation::CloseBeforeEnd),
-            Packet::Close => {
-                self.closed = true;
-                self.outgoing.stop();
-            }
+            // It closes behind both ends, or says that it resets.
+            Packet::Close if !ended || self.outgoing.state != Sending::Ended => return Err(Violation::CloseBeforeEnd),
+            Packet::Close => self.closed = true,
             Packet::Reset => self.lose(),
             // The table's.
             Packet::Received(_) => {}

@@ -177,7 +177,7 @@ impl AsyncWrite for MuxStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when all that was written is in the pipe, and the end behind it.
+    /// Ready when the driver has taken all that was written, and the end behind it.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut table = self.table();
         let polled = table.stream(self.id)?.poll_end(cx);

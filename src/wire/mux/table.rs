@@ -43,7 +43,7 @@ pub enum Violation {
     AfterEnd,
     #[error("a packet for a stream that it had closed")]
     AfterClose,
-    #[error("it closed a stream before its end")]
+    #[error("it closed a stream before both sides had ended it")]
     CloseBeforeEnd,
     #[error("more data than a stream's window has room for")]
     PastWindow,

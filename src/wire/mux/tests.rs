@@ -282,6 +282,10 @@ async fn a_side_that_breaks_the_rules_ends_the_pipe_and_is_told_why() {
         (open.repeat(2), Violation::Taken),
         (Packet::End.encode(theirs).to_vec(), Violation::NoSuchStream),
         (with(Packet::Close), Violation::CloseBeforeEnd),
+        (
+            [with(Packet::End), Packet::Close.encode(theirs).to_vec()].concat(),
+            Violation::CloseBeforeEnd,
+        ),
         (with(Packet::Credit(1)), Violation::TooMuchCredit),
         (
             [with(Packet::End), Packet::End.encode(theirs).to_vec()].concat(),
