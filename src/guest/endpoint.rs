@@ -89,31 +89,34 @@ async fn carry(mut connection: TcpStream, mut stream: MuxStream, kind: GuestStre
         return;
     }
     let reset = stream.reset_token();
-    let hung_up = async {
-        reset.cancelled().await;
-        tokio::time::sleep(LAST_WORDS).await;
-        Break::Cut
-    };
     let (from_host, to_host) = tokio::io::split(stream);
     let (from_client, to_client) = connection.split();
+    // Each watches for the reset beside its work: a client that says nothing, or reads nothing, leaves neither a chance to
+    // come upon it.
     let up = async {
-        match pass(from_client, to_host).await {
-            Ok(()) => Ok(Heard::All),
-            Err(Broken::Sink) => Ok(Heard::Part),
-            Err(Broken::Source) => Err(Break::ClientGone),
+        tokio::select! {
+            passed = pass(from_client, to_host) => match passed {
+                Ok(()) => Ok(Heard::All),
+                Err(Broken::Sink) => Ok(Heard::Part),
+                Err(Broken::Source) => Err(Break::ClientGone),
+            },
+            () = reset.cancelled() => Ok(Heard::Part),
         }
     };
     let down = async {
-        pass(from_host, to_client).await.map_err(|broken| match broken {
-            Broken::Source => Break::Cut,
-            Broken::Sink => Break::ClientGone,
-        })
+        let last_words = async {
+            reset.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            passed = pass(from_host, to_client) => passed.map_err(|broken| match broken {
+                Broken::Source => Break::Cut,
+                Broken::Sink => Break::ClientGone,
+            }),
+            () = last_words => Err(Break::Cut),
+        }
     };
-    let ended = tokio::select! {
-        ended = async { tokio::try_join!(up, down) } => ended,
-        cut = hung_up => Err(cut),
-    };
-    match ended {
+    match tokio::try_join!(up, down) {
         Ok((Heard::All, ())) | Err(Break::ClientGone) => {}
         Ok((Heard::Part, ())) => {
             let rest = async { tokio::io::copy(&mut connection.take(LINGER_BYTES), &mut tokio::io::sink()).await };

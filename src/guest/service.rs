@@ -830,6 +830,29 @@ mod tests {
         drop(client);
     }
 
+    /// As pooled clients do: the host has answered, ended and let go, and they neither close nor say anything.
+    #[tokio::test]
+    async fn clients_that_stay_after_the_hosts_end_give_their_places_back() {
+        let spec = spec();
+        let (_link, mut streams, _guest) = connect(&spec).await;
+        let mut staying = clients(spec.proxy_port, mux::FOR_PROXY).await;
+        for mut answered in opened(&mut streams, mux::FOR_PROXY, &GuestStream::Proxy).await {
+            answered.stream.write_all(b"whole").await.unwrap();
+            answered.stream.shutdown().await.unwrap();
+        }
+        tokio::time::pause();
+        let before = Instant::now();
+        let _more = clients(spec.proxy_port, mux::FOR_PROXY).await;
+        opened(&mut streams, mux::FOR_PROXY, &GuestStream::Proxy).await;
+        assert!(before.elapsed() < Duration::from_secs(10));
+        // Late, and all the same what they get is all there was.
+        for client in &mut staying {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, "whole");
+        }
+    }
+
     #[tokio::test]
     async fn a_flood_of_one_port_leaves_the_other_its_share() {
         for (kind, share, other, others_share) in [

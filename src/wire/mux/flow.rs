@@ -5,11 +5,11 @@
 
 use crate::wire::mux::packet::{HEADER, MAX_DATA, MAX_PACKET, Packet, StreamId};
 use crate::wire::mux::table::Violation;
-use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::task::{Context, Poll, Waker};
 use tokio::io::ReadBuf;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of one stream that may have arrived and not been read.
@@ -21,7 +21,7 @@ const PARTS: usize = 4;
 const MAX_UNSENT: usize = 2 * MAX_DATA;
 
 /// Dropped when both sides have let go of the stream: what its opener waits for to open another.
-pub type Place = Option<Box<dyn Any + Send + Sync>>;
+pub type Place = Option<OwnedSemaphorePermit>;
 
 #[derive(Debug)]
 pub struct Stream {

@@ -6,7 +6,7 @@ use crate::wire::mux::packet::StreamId;
 use crate::wire::mux::table::Table;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
@@ -33,8 +33,13 @@ impl Shared {
     }
 
     pub fn table(&self) -> MutexGuard<'_, Table> {
-        // Whoever panicked while it held the table left a stream half-changed at worst, and the other side checks it.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        // Whoever panicked while it held the table may have left it half-changed, and the other side is not to be trusted
+        // with that: every stream is lost then.
+        self.table.lock().unwrap_or_else(|poisoned| {
+            let mut table = poisoned.into_inner();
+            table.end();
+            table
+        })
     }
 
     /// The pipe is lost.
@@ -88,7 +93,7 @@ impl Opener {
             () = shared.over.cancelled() => return Err(Ended),
             place = Arc::clone(&self.places).acquire_owned() => place.map_err(|_| Ended)?,
         };
-        let opened = shared.table().open(Some(Box::new(place)));
+        let opened = shared.table().open(Some(place));
         opened
             .map(|id| MuxStream::new(id, Arc::clone(&self.lease)))
             .ok_or(Ended)

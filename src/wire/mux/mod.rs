@@ -7,8 +7,8 @@
 //! streams as [`OPENED_BY_HOST`] and [`OPENED_BY_GUEST`] say, each with a window of its own, so that this side never holds
 //! more than about 18 MiB; a stream's place is free when both sides have let go of it, and not before; a reset is told from
 //! an end, whatever was closed before. A side that breaks these rules ends the whole pipe as [`MuxEnd::Violation`].
-//! (yamux, which was here before, bounds a stream's bytes and not their pieces: bytes sent one by one cost a hundred times
-//! their number. Nor does it say that a half-closed stream was reset, or when the other side forgot one.)
+//! (yamux bounds a stream's bytes and not their pieces: bytes sent one by one cost a hundred times their number. Nor does it
+//! say that a half-closed stream was reset, or when the other side forgot one.)
 //!
 //! - [`packet`]: what is written, pure.
 //! - [`flow`]: one stream's state, pure.
