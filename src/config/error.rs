@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_key_in_the_wrong_table_is_found() {
-        let nearest = |name: &str| Nearest::among(name, key::REGISTRY.map(|key| key.name)).to_string();
+        let nearest = |name: &str| Nearest::among(name, key::REGISTRY.iter().map(|key| key.name)).to_string();
         assert_eq!(nearest("memory"), "; did you mean `limits.memory`?");
         assert_eq!(nearest("limits.memroy"), "; did you mean `limits.memory`?");
         assert_eq!(nearest("limits.image"), "; did you mean `image`?");

@@ -87,7 +87,7 @@ pub const LOG_FILTER: Key = Key::new("log.filter").variable(environment::LOG).fl
 pub const LOG_FORMAT: Key = Key::new("log.format").variable(environment::LOG_FORMAT);
 
 /// All of them, in the order of the documentation.
-pub const REGISTRY: [Key; 43] = [
+pub const REGISTRY: &[Key] = &[
     RUNTIME,
     IMAGE,
     STATE_DIR,

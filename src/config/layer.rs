@@ -240,7 +240,7 @@ impl FileLayer {
                     let key = path.join(".");
                     return Err(ConfigError::UnknownKey {
                         at: self.origin(name.span()),
-                        nearest: Nearest::among(&key, key::REGISTRY.map(|key| key.name)),
+                        nearest: Nearest::among(&key, key::REGISTRY.iter().map(|key| key.name)),
                         key,
                     });
                 }
