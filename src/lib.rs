@@ -23,6 +23,7 @@
 //! | [`workspace`] | the session's copy of the folder, and its diff | files |
 //! | [`scripted_model`] | a Responses API server that plays scenarios, for demo and tests | a loopback socket |
 //! | [`obs`] | tracing to stderr | stderr |
+//! | [`redact`] | what every text passes before it leaves this process | no |
 
 pub mod auth;
 pub mod cli;
@@ -37,6 +38,7 @@ pub mod image;
 pub mod mcp;
 pub mod obs;
 pub mod plan;
+pub mod redact;
 pub mod scripted_model;
 pub mod session;
 pub mod supervise;

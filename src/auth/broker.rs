@@ -353,6 +353,7 @@ mod tests {
     use crate::dial::fixtures::{Behaviour, ConnectProxy, ESTABLISHED, settings};
     use crate::dial::proxy::Proxy;
     use crate::dial::{Dialer, Names};
+    use crate::redact::Redactor;
     use serde_json::Value;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -394,7 +395,7 @@ mod tests {
             ),
             key: variable.map(|variable| Sourced::new(SecretSource::Env(variable.into()), Origin::Default)),
         };
-        let secrets = SecretReader::new(|name| (name == "KEY").then(|| KEY.to_owned()));
+        let secrets = SecretReader::new(|name| (name == "KEY").then(|| KEY.to_owned()), Redactor::default());
         let providers = BTreeMap::from([(name("openai"), provider)]);
         Arc::new(Broker::new(providers, secrets, upstream()))
     }

@@ -101,9 +101,10 @@ fn basic(login: &[u8]) -> Result<HeaderValue, LoginError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redact::Redactor;
 
     async fn header(source: ProxyCredentials, value: Option<&'static str>) -> Result<String, String> {
-        let secrets = SecretReader::new(move |_| value.map(str::to_owned));
+        let secrets = SecretReader::new(move |_| value.map(str::to_owned), Redactor::default());
         let header = ProxyLogin::new(source, secrets).authorization().await;
         let header = header.map_err(|error| error.to_string())?;
         assert_eq!(format!("{header:?}"), "Sensitive");

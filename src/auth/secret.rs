@@ -9,6 +9,7 @@
 )]
 
 use crate::config::SecretSource;
+use crate::redact::Redactor;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::OpenOptions;
@@ -125,6 +126,8 @@ pub type EnvironmentLookup = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// Reads secrets, and keeps what commands gave for the life of the process: a command may ask a person.
 pub struct SecretReader {
     environment: EnvironmentLookup,
+    /// Is taught each value that is read.
+    redactor: Redactor,
     /// Held while a command runs, so that sessions that start together ask once.
     commands: Mutex<HashMap<Vec<String>, Arc<Secret>>>,
 }
@@ -136,15 +139,22 @@ impl fmt::Debug for SecretReader {
 }
 
 impl SecretReader {
-    pub fn new(environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+    pub fn new(environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static, redactor: Redactor) -> Self {
         Self {
             environment: Box::new(environment),
+            redactor,
             commands: Mutex::default(),
         }
     }
 
     /// Variables and files are read anew each time, so that a rotated key is used at once.
     pub async fn read(&self, source: &SecretSource) -> Result<Arc<Secret>, SecretError> {
+        let secret = self.fetch(source).await?;
+        self.redactor.learn(secret.expose());
+        Ok(secret)
+    }
+
+    async fn fetch(&self, source: &SecretSource) -> Result<Arc<Secret>, SecretError> {
         match source {
             SecretSource::Env(name) => self.environment_value(name).map(Arc::new),
             SecretSource::File(path) => {
@@ -274,7 +284,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn reader(value: Option<&'static str>) -> SecretReader {
-        SecretReader::new(move |name| (name == "KEY").then_some(value).flatten().map(str::to_owned))
+        let lookup = move |name: &str| (name == "KEY").then_some(value).flatten().map(str::to_owned);
+        SecretReader::new(lookup, Redactor::default())
     }
 
     async fn read_env(value: Option<&'static str>) -> Result<Arc<Secret>, SecretError> {

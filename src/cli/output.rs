@@ -1,8 +1,9 @@
 //! The one place that writes to stdout and stderr. Colours are stripped where the other end is no terminal, and where
-//! `NO_COLOR` or the like says so.
+//! `NO_COLOR` or the like says so; secrets are, everywhere.
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::style::{ERROR, Line};
+use crate::redact::Redactor;
 use std::io::{self, IsTerminal, Write};
 
 /// Writes part of the result to stdout.
@@ -12,6 +13,7 @@ use std::io::{self, IsTerminal, Write};
 /// Where stdout can't be written; but a reader that left (`| head`) has what it wanted.
 pub fn result(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
+    let text = Redactor::of_process().text(text).into_owned();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::Internal, format!("can't write to stdout: {error}")))
@@ -24,7 +26,8 @@ pub fn result(text: &str) -> Result<(), Failure> {
 pub fn comment(lines: &[Line]) {
     let mut stderr = anstream::stderr().lock();
     for line in lines {
-        if writeln!(stderr, "{line}").is_err() {
+        let line = line.to_string();
+        if writeln!(stderr, "{}", Redactor::of_process().text(&line)).is_err() {
             return;
         }
     }

@@ -8,6 +8,8 @@
 use crate::mcp::agent::Agent;
 use crate::mcp::server::Server;
 use crate::mcp::streams;
+use crate::redact::Redactor;
+use crate::redact::lines::RedactedLines;
 use crate::session::registry::{Sessions, Urgency};
 use rmcp::RoleServer;
 use rmcp::model::ClientJsonRpcMessage;
@@ -43,7 +45,8 @@ pub enum ServeError {
 /// session is shut down.
 pub async fn serve_stdio(sessions: Sessions) -> Result<(), ServeError> {
     let signals = ending_signals().map_err(ServeError::Signals)?;
-    serve(sessions, streams::stdin(), streams::stdout(), signals).await
+    let output = RedactedLines::new(streams::stdout(), Redactor::of_process());
+    serve(sessions, streams::stdin(), output, signals).await
 }
 
 /// One message for each SIGTERM or SIGINT. Handlers are in place when this returns, so that a signal during a launch

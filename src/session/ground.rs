@@ -15,6 +15,7 @@ use crate::engine::environment;
 use crate::host::facts::{HostFacts, ImageFacts};
 use crate::host::packages::{self, Ask, PackageSource};
 use crate::host::probe::{self, Probe};
+use crate::redact::Redactor;
 use crate::session::directory::private_dir_all;
 use crate::session::error::SessionError;
 use crate::session::staging;
@@ -146,5 +147,6 @@ fn dialer(network: &NetworkSettings, surroundings: &Arc<Surroundings>) -> Dialer
 
 fn secrets(surroundings: &Arc<Surroundings>) -> SecretReader {
     let surroundings = Arc::clone(surroundings);
-    SecretReader::new(move |name| surroundings.variable(name)?.to_str().map(str::to_owned))
+    let lookup = move |name: &str| surroundings.variable(name)?.to_str().map(str::to_owned);
+    SecretReader::new(lookup, Redactor::of_process())
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Every edge that the map allows: a room, and the rooms that its files may name in `crate::…` paths. What is missing
 /// here is an absence that somebody relies on (docs/ARCHITECTURE.md says which).
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("auth", &["config", "dial", "wire"]),
+    ("auth", &["config", "dial", "redact", "wire"]),
     (
         "cli",
         &[
@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mcp",
             "obs",
             "plan",
+            "redact",
             "scripted_model",
             "session",
             "supervise",
@@ -37,10 +38,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("image", &["config", "host", "supervise", "wire"]),
     (
         "mcp",
-        &["codex", "config", "egress", "plan", "session", "wire", "workspace"],
+        &[
+            "codex",
+            "config",
+            "egress",
+            "plan",
+            "redact",
+            "session",
+            "wire",
+            "workspace",
+        ],
     ),
-    ("obs", &["config"]),
+    ("obs", &["config", "redact"]),
     ("plan", &["codex", "config", "egress", "host", "supervise", "wire"]),
+    ("redact", &[]),
     ("scripted_model", &[]),
     (
         "session",
@@ -53,6 +64,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "engine",
             "host",
             "plan",
+            "redact",
             "supervise",
             "wire",
             "workspace",
