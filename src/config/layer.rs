@@ -38,11 +38,13 @@ pub struct Values {
     pub image: Option<Spanned<String>>,
     pub state_dir: Option<Spanned<String>>,
     pub cache_dir: Option<Spanned<String>>,
+    pub secrets_dir: Option<Spanned<String>>,
     pub limits: LimitValues,
     pub codex: CodexValues,
     pub providers: BTreeMap<Spanned<String>, ProviderValues>,
     pub workspace: WorkspaceValues,
     pub network: NetworkValues,
+    pub secrets: BTreeMap<Spanned<String>, SecretValues>,
     pub log: LogValues,
 }
 
@@ -72,6 +74,13 @@ pub struct CodexValues {
 pub struct ProviderValues {
     pub base_url: Option<Spanned<String>>,
     pub key: Option<Spanned<KeyValues>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct SecretValues {
+    pub from: Option<Spanned<KeyValues>>,
+    pub path: Option<Spanned<String>>,
 }
 
 /// Exactly one of them is set in a key that makes sense; `resolve` checks it.

@@ -7,6 +7,7 @@
 //! - [`quantity`], [`name`], [`url`]: sizes, shares, durations, names, addresses: parsed once.
 //! - [`host`], [`authority`], [`rule`], [`breadth`], [`network`]: what a session may reach.
 //! - [`proxy`]: the operator's own proxy.
+//! - [`secret`]: files that a container sees and this machine's disk does not.
 //! - [`origin`]: where a value came from.
 //! - [`key`]: the registry of keys, each with its variable and flag.
 //! - [`environment`]: the registry of `CODEX_MCP_*` variables.
@@ -32,6 +33,7 @@ pub mod proxy;
 pub mod quantity;
 pub mod resolve;
 pub mod rule;
+pub mod secret;
 pub mod target;
 pub mod url;
 
@@ -58,6 +60,9 @@ pub struct Config {
     pub providers: BTreeMap<ProviderName, Provider>,
     pub workspace: WorkspaceSettings,
     pub network: network::NetworkSettings,
+    pub secrets: BTreeMap<secret::SecretName, secret::SecretMount>,
+    /// Where secrets are staged, in memory. `None`: in the runtime directory of whoever started this process.
+    pub secrets_dir: Option<Sourced<PathBuf>>,
     /// Where sessions, the staged guest and caches of facts live; mode 0700.
     pub state_dir: Sourced<PathBuf>,
     /// Where fetched packages and bootstrapped bases are kept.

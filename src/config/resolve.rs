@@ -24,6 +24,7 @@ use toml::Spanned;
 
 mod network;
 mod proxy;
+mod secrets;
 
 /// The annotated defaults, which are also their documentation.
 pub const DEFAULTS: &str = include_str!("../../config/codex-mcp.toml");
@@ -100,6 +101,13 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
         providers,
         workspace: stack.workspace(flags)?,
         network: stack.network(flags)?,
+        secrets: stack.secrets()?,
+        secrets_dir: stack.value_of(
+            key::SECRETS_DIR,
+            |v| v.secrets_dir.as_ref(),
+            None,
+            |text| stack.path(text),
+        )?,
         state_dir: stack.directory(
             key::STATE_DIR,
             |v| v.state_dir.as_ref(),

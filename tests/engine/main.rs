@@ -19,4 +19,5 @@ mod hardening;
 mod lying_engine;
 mod packages;
 mod refusals;
+mod secrets;
 mod turns;
