@@ -61,9 +61,6 @@ pub enum UpstreamError {
     Trust(#[from] TrustError),
     #[error("{0}")]
     Unreachable(String),
-    /// The request's own body failed; the error is the one that its stream gave.
-    #[error("the request body could not be sent: {0}")]
-    Body(Box<dyn Error + Send + Sync>),
 }
 
 impl Upstream {
@@ -128,11 +125,6 @@ fn classify(error: ClientError) -> UpstreamError {
     if let Some(tls) = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
         return UpstreamError::Tls(tls.to_string());
     }
-    if let Some(hyper) = causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>())
-        && hyper.is_user()
-    {
-        return UpstreamError::Body(error.into());
-    }
     // The outer errors say no more than "client error (Connect)".
     let innermost = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
     UpstreamError::Unreachable(innermost)
@@ -140,7 +132,7 @@ fn classify(error: ClientError) -> UpstreamError {
 
 /// An error and everything below it. An [`io::Error`] that wraps another is seen through: its `source` skips the
 /// wrapped error itself.
-pub fn chain<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
+fn chain<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
     let below = |error: &'e (dyn Error + 'static)| match error.downcast_ref::<io::Error>() {
         Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
         None => error.source(),
