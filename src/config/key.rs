@@ -56,10 +56,14 @@ pub const PROVIDER: Key = Key::new("codex.provider")
     .flag("--provider");
 pub const MODEL: Key = Key::new("codex.model").variable(environment::MODEL).flag("--model");
 pub const EFFORT: Key = Key::new("codex.effort").variable(environment::EFFORT).flag("--effort");
+pub const MODELS: Key = Key::new("codex.models");
+pub const WEB_SEARCH: Key = Key::new("codex.web_search");
 pub const BASE_URL: Key = Key::new("providers.*.base_url");
 pub const KEY_ENV: Key = Key::new("providers.*.key.env");
 pub const KEY_FILE: Key = Key::new("providers.*.key.file");
 pub const KEY_COMMAND: Key = Key::new("providers.*.key.command");
+pub const KEY_HEADER: Key = Key::new("providers.*.key_header");
+pub const HEADERS: Key = Key::new("providers.*.headers.*");
 pub const ROOTS: Key = Key::new("workspace.roots").flag("--workspace");
 pub const MAX_FILES: Key = Key::new("workspace.max_files");
 pub const NETWORK_ALLOW: Key = Key::new("network.allow")
@@ -88,6 +92,8 @@ pub const SECRET_ENV: Key = Key::new("secrets.*.from.env");
 pub const SECRET_FILE: Key = Key::new("secrets.*.from.file");
 pub const SECRET_COMMAND: Key = Key::new("secrets.*.from.command");
 pub const SECRET_PATH: Key = Key::new("secrets.*.path");
+pub const QUOTA_SESSION_TOKENS: Key = Key::new("quota.session.tokens");
+pub const QUOTA_SESSION_REQUESTS: Key = Key::new("quota.session.requests");
 pub const LOG_FILTER: Key = Key::new("log.filter").variable(environment::LOG).flag("--log");
 pub const LOG_FORMAT: Key = Key::new("log.format").variable(environment::LOG_FORMAT);
 
@@ -109,10 +115,14 @@ pub const REGISTRY: &[Key] = &[
     PROVIDER,
     MODEL,
     EFFORT,
+    MODELS,
+    WEB_SEARCH,
     BASE_URL,
     KEY_ENV,
     KEY_FILE,
     KEY_COMMAND,
+    KEY_HEADER,
+    HEADERS,
     ROOTS,
     MAX_FILES,
     NETWORK_ALLOW,
@@ -139,6 +149,8 @@ pub const REGISTRY: &[Key] = &[
     SECRET_FILE,
     SECRET_COMMAND,
     SECRET_PATH,
+    QUOTA_SESSION_TOKENS,
+    QUOTA_SESSION_REQUESTS,
     LOG_FILTER,
     LOG_FORMAT,
 ];

@@ -13,9 +13,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broker;
 mod egress;
 mod ends;
 mod hardening;
+mod inside;
 mod lying_engine;
 mod packages;
 mod refusals;
