@@ -31,7 +31,7 @@ use crate::config::quantity::ProviderName;
 use crate::config::{Config, Provider, SessionQuota, WebSearch};
 use crate::redact::Redactor;
 use crate::wire::patient::Patient;
-use budget::{Budget, ModelUsage, QuotaLeft};
+use budget::{Budget, Spending};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use refusal::Refusal;
@@ -166,13 +166,9 @@ impl SessionBroker {
         let _ = self.route.terms.set(terms);
     }
 
-    /// What the session has asked for so far.
-    pub fn usage(&self) -> ModelUsage {
-        self.route.budget().usage()
-    }
-
-    pub fn quota_left(&self) -> QuotaLeft {
-        self.route.budget().left()
+    /// What the session has asked for so far, and what it may yet.
+    pub fn spending(&self) -> Spending {
+        self.route.budget().spending()
     }
 
     /// Serves one connection of the guest, request after request, until it closes. Dropping the future aborts what is
