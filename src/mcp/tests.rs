@@ -9,7 +9,7 @@ use crate::plan::identity::SessionId;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
 use crate::session::registry::{StartSession, Urgency};
-use crate::session::turn::TurnReport;
+use crate::session::turn::{Spending, TurnReport};
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::diff::{ChangeKind, Changes, FileChange};
 use serde_json::{Value, json};
@@ -179,6 +179,7 @@ impl AgentThread for ScriptedThread {
                 outcome,
             },
             egress_denied: Vec::new(),
+            spending: Spending::default(),
         })
     }
 

@@ -1,6 +1,7 @@
 //! The loop of one session: takes turns one at a time, watches the container, ends when told to or when the container
 //! does. The only owner of the container.
 
+use crate::auth::broker::SessionBroker;
 use crate::codex::client::{Client, Events, NetworkAccess};
 use crate::codex::error::{ClientError, TurnErrorKind};
 use crate::codex::event::{ThreadId, TurnEnd, TurnEvent, TurnOutcome, Usage};
@@ -29,6 +30,7 @@ pub(super) struct Actor {
     pub thread: ThreadId,
     pub container: Container,
     pub egress: SessionEgress,
+    pub broker: SessionBroker,
     pub client: Client,
     pub events: Events,
     /// The app-server's process.
@@ -116,6 +118,7 @@ impl Actor {
                 Turned::Ended(end) => Ok(TurnReport {
                     end,
                     egress_denied: self.egress.take_denied(),
+                    spending: self.broker.spending(),
                 }),
                 Turned::Refused(error) => Err(error.into()),
                 Turned::Over(reason) => return (reason, Some(reply)),

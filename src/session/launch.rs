@@ -49,6 +49,7 @@ pub struct Launched {
     pub manifest: Arc<Manifest>,
     pub container: Container,
     pub egress: SessionEgress,
+    pub broker: SessionBroker,
     pub thread: StartedThread,
     pub client: Client,
     pub events: Events,
@@ -119,7 +120,7 @@ pub async fn launch(
     let broker = tokio::select! {
         // A key may come from a command that takes its time.
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
-        broker = ground.broker.for_session(broker_terms(&ground.config)) => broker?,
+        broker = ground.broker.for_session(SessionTerms::of(&ground.config)) => broker?,
     };
     let secrets = tokio::select! {
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
@@ -143,6 +144,7 @@ pub async fn launch(
             manifest,
             container,
             egress,
+            broker,
             thread: up.thread,
             client: up.client,
             events: up.events,
@@ -173,14 +175,6 @@ fn check_model(codex: &CodexSettings, start: &StartSession) -> Result<(), Sessio
         model: asked.value.clone(),
         allowed: codex.models.iter().chain(&codex.model).cloned().collect(),
     })
-}
-
-fn broker_terms(config: &Config) -> SessionTerms {
-    SessionTerms {
-        provider: config.codex.provider.value.clone(),
-        web_search: config.codex.web_search.value,
-        quota: config.quota.session.clone(),
-    }
 }
 
 async fn make_directory(

@@ -28,10 +28,10 @@ use crate::auth::credential::Credential;
 use crate::auth::secret::SecretReader;
 use crate::auth::upstream::Upstream;
 use crate::config::quantity::ProviderName;
-use crate::config::{Provider, SessionQuota, WebSearch};
+use crate::config::{Config, Provider, SessionQuota, WebSearch};
 use crate::redact::Redactor;
 use crate::wire::patient::Patient;
-use budget::{Budget, ModelUsage, QuotaLeft};
+use budget::{Budget, Spending};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use refusal::Refusal;
@@ -73,6 +73,16 @@ pub struct SessionTerms {
     pub provider: ProviderName,
     pub web_search: WebSearch,
     pub quota: SessionQuota,
+}
+
+impl SessionTerms {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            provider: config.codex.provider.value.clone(),
+            web_search: config.codex.web_search.value,
+            quota: config.quota.session.clone(),
+        }
+    }
 }
 
 /// Why a session can't use a provider.
@@ -156,13 +166,9 @@ impl SessionBroker {
         let _ = self.route.terms.set(terms);
     }
 
-    /// What the session has asked for so far.
-    pub fn usage(&self) -> ModelUsage {
-        self.route.budget().usage()
-    }
-
-    pub fn quota_left(&self) -> QuotaLeft {
-        self.route.budget().left()
+    /// What the session has asked for so far, and what it may yet.
+    pub fn spending(&self) -> Spending {
+        self.route.budget().spending()
     }
 
     /// Serves one connection of the guest, request after request, until it closes. Dropping the future aborts what is

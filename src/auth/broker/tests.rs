@@ -481,8 +481,8 @@ async fn what_a_body_says_is_checked_before_anything_is_sent() {
         );
         assert!(error["message"].as_str().unwrap().contains(message), "{error}");
     }
-    assert_eq!(bench.session.usage().refused, 6);
-    assert_eq!(bench.session.usage().requests, 0);
+    assert_eq!(bench.session.spending().usage.refused, 6);
+    assert_eq!(bench.session.spending().usage.requests, 0);
 }
 
 #[tokio::test]
@@ -525,7 +525,7 @@ async fn what_a_request_cost_is_counted_and_a_spent_budget_sends_nothing() {
     bench.session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
     let answer = events(90, 9);
     bench.exchange(&post("", BODY), &answer).await;
-    assert_eq!(bench.session.quota_left().tokens, Some(1));
+    assert_eq!(bench.session.spending().quota_left.tokens, Some(1));
     bench.exchange(&post("", BODY), &answer).await;
     let (status, error) = bench.refused(&post("", BODY)).await;
     assert_eq!(
@@ -533,7 +533,7 @@ async fn what_a_request_cost_is_counted_and_a_spent_budget_sends_nothing() {
         ("HTTP/1.1 400 Bad Request", &"codex_mcp_quota_spent".into())
     );
     insta::assert_snapshot!(error["message"].as_str().unwrap(), @"this session has spent its 100 tokens (quota.session.tokens, from default); raise it, or go on in a new session");
-    insta::assert_json_snapshot!(bench.session.usage(), @r#"
+    insta::assert_json_snapshot!(bench.session.spending().usage, @r#"
     {
       "requests": 2,
       "refused": 1,
@@ -564,7 +564,7 @@ async fn a_guest_that_hangs_up_early_is_counted_all_the_same() {
     }
     drop(guest);
     assert_eq!(provider.read(&mut [0; 16]).await.unwrap(), 0);
-    let tokens = bench.session.usage().tokens;
+    let tokens = bench.session.spending().usage.tokens;
     assert_eq!((tokens.input, tokens.output), (BODY.len().div_ceil(4) as u64, 2));
 }
 
@@ -596,7 +596,7 @@ async fn a_connection_that_breaks_before_an_answer_is_tried_again_and_one_after_
     }
     assert!(String::from_utf8_lossy(&seen).ends_with("\r\n\r\nx"));
     assert_eq!(
-        bench.session.usage().requests,
+        bench.session.spending().usage.requests,
         1,
         "one request, however often it was sent"
     );
