@@ -6,6 +6,7 @@
 use crate::auth::broker::BrokerError;
 use crate::codex::error::ClientError;
 use crate::codex::event::ThreadId;
+use crate::codex::overrides::OperatorsOverrideError;
 use crate::codex::settings::TemplateError;
 use crate::config::Sourced;
 use crate::config::quantity::ModelId;
@@ -89,6 +90,8 @@ pub enum SessionError {
     #[error(transparent)]
     Template(#[from] TemplateError),
     #[error(transparent)]
+    CodexConfig(#[from] OperatorsOverrideError),
+    #[error(transparent)]
     Codex(#[from] ClientError),
     /// The session is over; says why, as far as it is known.
     #[error("the session has ended: {0}")]
@@ -137,7 +140,7 @@ impl SessionError {
                 Kind::Refused
             }
             Self::Broker(_) => Kind::Provider,
-            Self::Trust(_) | Self::Packages(_) | Self::Secrets(_) => Kind::Configuration,
+            Self::Trust(_) | Self::Packages(_) | Self::Secrets(_) | Self::CodexConfig(_) => Kind::Configuration,
             Self::Codex(ClientError::UnsupportedVersion { .. }) => Kind::Image,
             // The template and what a call may override are ours, and were checked.
             Self::Codex(ClientError::ConfigRefused { .. }) => Kind::Internal,

@@ -14,6 +14,7 @@
 mod support;
 
 mod broker;
+mod codex_traffic;
 mod egress;
 mod ends;
 mod hardening;
