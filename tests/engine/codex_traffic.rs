@@ -3,6 +3,7 @@
 //!
 //! A container's Codex could not get anywhere either way. Here nothing holds it, and `strace` writes down what it tries.
 
+use crate::support::client::McpClient;
 use crate::support::lane::Lane;
 use crate::support::world::World;
 use codex_mcp::codex::approver::DeclineAll;
@@ -14,7 +15,7 @@ use codex_mcp::codex::prompt::Prompt;
 use codex_mcp::codex::settings::{self, SessionConfig};
 use codex_mcp::codex::turn_runner::{TurnRequest, run_turn};
 use codex_mcp::config::WebSearch;
-use codex_mcp::scripted_model::{Access, ScriptedModel};
+use codex_mcp::scripted_model::{Access, RecordedRequest, ScriptedModel};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,14 +29,14 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The image's file system on the host.
-struct ImageTree {
+pub struct ImageTree {
     lane: Lane,
     image: String,
     root: PathBuf,
 }
 
 impl ImageTree {
-    fn of(world: &World) -> Self {
+    pub fn of(world: &World) -> Self {
         let plan = world.codex_mcp(&["plan", "--json"]).output().unwrap();
         let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
         let image = plan["plan"]["image"]["id"].as_str().unwrap().to_owned();
@@ -49,7 +50,7 @@ impl ImageTree {
         }
     }
 
-    fn codex(&self) -> PathBuf {
+    pub fn codex(&self) -> PathBuf {
         self.root.join("opt/codex/bin/codex")
     }
 }
@@ -74,19 +75,19 @@ fn alone<T: Send>(body: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Where one Codex lives.
-struct Home(tempfile::TempDir);
+pub struct Home(tempfile::TempDir);
 
 impl Home {
-    fn with(config: &str) -> Self {
-        let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fn with(config: impl FnOnce(&Self) -> String) -> Self {
+        let home = Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
         for name in ["codex", "home", "tmp", "work"] {
-            fs::create_dir(home.path().join(name)).unwrap();
+            fs::create_dir(home.path(name)).unwrap();
         }
-        fs::write(home.path().join("codex/config.toml"), config).unwrap();
-        Self(home)
+        fs::write(home.path("codex/config.toml"), config(&home)).unwrap();
+        home
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
@@ -119,8 +120,18 @@ fn rendered(port: u16, overrides: &Overrides) -> String {
     .unwrap()
 }
 
-/// A whole life of Codex: handshake, thread, a turn with a shell command, end of input. Returns where it connected to.
-fn destinations(codex: &Path, config: impl Fn(u16) -> String + Send + Sync) -> BTreeSet<String> {
+/// What came of a whole life of Codex.
+pub struct Conversation {
+    /// Where it connected to.
+    destinations: BTreeSet<String>,
+    pub requests: Vec<RecordedRequest>,
+    /// Names in its temporary directory.
+    pub left_in_tmp: Vec<String>,
+}
+
+/// Handshake, thread, a turn with a shell command, end of input, in the home that `config` is made for (with the port of the
+/// model on loopback).
+pub fn converse(codex: &Path, config: impl FnOnce(u16, &Home) -> String + Send) -> Conversation {
     alone(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -129,13 +140,13 @@ fn destinations(codex: &Path, config: impl Fn(u16) -> String + Send + Sync) -> B
         runtime.block_on(async {
             let model = ScriptedModel::start(Access::Open).await.unwrap();
             let port = model.address().port();
-            let home = Home::with(&config(port));
+            let home = Home::with(|home| config(port, home));
             let log = home.path("network.log");
             let strace = ["strace", "-f", "-qq", "-e", "trace=network", "-o", &log];
             let mut child = tokio::process::Command::from(home.app_server(codex, &strace))
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
-                .stderr(Stdio::null())
+                .stderr(Stdio::inherit())
                 .kill_on_drop(true)
                 .spawn()
                 .unwrap();
@@ -164,14 +175,20 @@ fn destinations(codex: &Path, config: impl Fn(u16) -> String + Send + Sync) -> B
                 "said\n",
                 "the command ran"
             );
-            assert_eq!(model.requests().len(), 2, "both requests came to the model endpoint");
             drop((client, events));
             tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
             let log = fs::read_to_string(log).unwrap();
-            log.lines()
-                .filter_map(destination)
-                .map(|to| to.replace(&format!("127.0.0.1:{port}"), "the model endpoint"))
-                .collect()
+            let destinations = log.lines().filter_map(destination);
+            let left = fs::read_dir(home.path("tmp")).unwrap();
+            Conversation {
+                destinations: destinations
+                    .map(|to| to.replace(&format!("127.0.0.1:{port}"), "the model endpoint"))
+                    .collect(),
+                requests: model.requests(),
+                left_in_tmp: left
+                    .map(|entry| entry.unwrap().file_name().to_str().unwrap().to_owned())
+                    .collect(),
+            }
         })
     })
 }
@@ -208,15 +225,17 @@ fn destination(line: &str) -> Option<String> {
 fn codex_connects_to_the_model_endpoint_and_nothing_else(lane: Lane) {
     let Some(world) = World::new(lane) else { return };
     let tree = ImageTree::of(&world);
-    let ours = destinations(&tree.codex(), |port| rendered(port, &Overrides::default()));
-    assert_eq!(ours, BTreeSet::from(["the model endpoint".to_owned()]));
+    let ours = converse(&tree.codex(), |port, _| rendered(port, &Overrides::default()));
+    assert_eq!(ours.destinations, BTreeSet::from(["the model endpoint".to_owned()]));
+    assert_eq!(ours.requests.len(), 2, "the turn and the command's output");
 
-    let defaults = destinations(&tree.codex(), |port| {
+    let defaults = converse(&tree.codex(), |port, _| {
         format!(
             "model = \"gpt-5.5\"\nmodel_provider = \"gateway\"\n[model_providers.gateway]\nname = \"gateway\"\n\
              base_url = \"http://127.0.0.1:{port}/v1\"\nwire_api = \"responses\"\n"
         )
     });
+    let defaults = defaults.destinations;
     assert!(defaults.contains("the model endpoint"), "{defaults:?}");
     assert!(
         defaults.len() > 1,
@@ -243,7 +262,7 @@ fn every_override() -> Value {
 
 /// How Codex ends that is started with this configuration and told nothing.
 fn start_and_end(codex: &Path, config: &str) -> (Option<i32>, String) {
-    let home = Home::with(config);
+    let home = Home::with(|_| config.to_owned());
     let output = home.app_server(codex, &["env"]).stdin(Stdio::null()).output().unwrap();
     (
         output.status.code(),
@@ -270,5 +289,30 @@ fn every_override_passes_codexs_strict_config(lane: Lane) {
     }
 }
 
+/// The operator's settings hold for all sessions, a call's for its thread, and a refused one starts nothing.
+fn a_calls_config_goes_over_the_operators(lane: Lane) {
+    let operators = "[codex.config]\nmodel_verbosity = \"low\"\n";
+    let Some(world) = World::with_config(lane, operators) else {
+        return;
+    };
+    let mut client = McpClient::start(&world);
+    for (config, verbosity) in [(json!({}), "low"), (json!({"model_verbosity": "high"}), "high")] {
+        let result = client.tool("codex", json!({"prompt": "#text said", "config": config}));
+        assert_ne!(result["isError"], true, "{result:#}");
+        let requests = world.model.requests();
+        assert_eq!(requests.last().unwrap().body["text"]["verbosity"], verbosity);
+    }
+    drop(client);
+    world.edit_config(operators, "[codex.config]\nmcp_servers.x.command = \"sh\"\n");
+    let output = world.codex_mcp(&["run", "hi"]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(
+        stderr.contains("config.toml:") && stderr.contains("`codex.config.mcp_servers` can't be set"),
+        "{stderr}"
+    );
+}
+
+on_every_lane!(a_calls_config_goes_over_the_operators);
 // Of rootful podman, whose image can be mounted: the tree in it is the same for all. A network namespace needs root.
 on_lanes!([RootfulPodman] => codex_connects_to_the_model_endpoint_and_nothing_else, every_override_passes_codexs_strict_config);

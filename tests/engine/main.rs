@@ -18,6 +18,7 @@ mod codex_traffic;
 mod egress;
 mod ends;
 mod hardening;
+mod hostile_repository;
 mod inside;
 mod lying_engine;
 mod packages;
