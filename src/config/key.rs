@@ -83,6 +83,8 @@ pub const NETWORK_BYTES_PER_SECOND: Key = Key::new("network.bytes_per_second");
 pub const NETWORK_CONNECT: Key = Key::new("network.connect");
 pub const NETWORK_IDLE: Key = Key::new("network.idle");
 pub const NETWORK_TOTAL: Key = Key::new("network.total");
+pub const AUDIT_FILE_SIZE: Key = Key::new("audit.file_size");
+pub const AUDIT_KEEP: Key = Key::new("audit.keep");
 pub const LOG_FILTER: Key = Key::new("log.filter").variable(environment::LOG).flag("--log");
 pub const LOG_FORMAT: Key = Key::new("log.format").variable(environment::LOG_FORMAT);
 
@@ -129,6 +131,8 @@ pub const REGISTRY: &[Key] = &[
     NETWORK_CONNECT,
     NETWORK_IDLE,
     NETWORK_TOTAL,
+    AUDIT_FILE_SIZE,
+    AUDIT_KEEP,
     LOG_FILTER,
     LOG_FORMAT,
 ];
