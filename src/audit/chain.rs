@@ -253,6 +253,8 @@ pub enum Why {
     AfterEnd,
     #[error("the chain ends before record {0}, which an anchor has: its end is gone")]
     CutOff(u64),
+    #[error("record {0}, which an anchor has, was removed with the beginning of its chain")]
+    Removed(u64),
     #[error("the file ends in the middle of a line, and another file follows")]
     TornInside,
 }
@@ -271,6 +273,7 @@ pub struct Verifier {
     anchors: Vec<Tip>,
     records: u64,
     first: Option<u64>,
+    begin: Option<Place>,
     last: Option<Seen>,
     /// The record before the last one does not fit the last one's `prev`; whoever comes next tells which of them is true.
     doubted: Option<Seen>,
@@ -327,6 +330,7 @@ impl Verifier {
         };
         self.ended = link.what == "server_ended";
         self.first = self.first.or(Some(link.sequence));
+        self.begin = self.begin.or(Some(at));
         self.last = Some(Seen { at, tip });
         self.records += 1;
         let anchored = self.anchors.iter().find(|anchor| anchor.sequence == tip.sequence);
@@ -387,6 +391,14 @@ impl Verifier {
             return Err(Broken {
                 at: last.map_or(Place { file: 1, line: 1 }, |last| last.at),
                 why: Why::CutOff(anchor.sequence),
+            });
+        }
+        let before = |anchor: &&Tip| self.first.is_some_and(|first| anchor.sequence < first);
+        if let (Some(anchor), Some(begin)) = (self.anchors.iter().find(before), self.begin) {
+            // Whether `audit.keep` or somebody else removed it, nothing here can vouch for it.
+            return Err(Broken {
+                at: begin,
+                why: Why::Removed(anchor.sequence),
             });
         }
         Ok(last.zip(self.first).map(|(last, first)| Intact {

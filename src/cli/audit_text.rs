@@ -65,7 +65,7 @@ pub fn human(line: &StoredLine, place: &str, wanted: &Wanted) -> Option<String> 
 }
 
 fn one_line(record: &Stored) -> String {
-    let mut text = format!("{} {:>6}", record.time, record.sequence);
+    let mut text = format!("{} {}", record.time, record.sequence);
     let turn = record.turn.map(|turn| format!("/{turn}")).unwrap_or_default();
     // Writing to a String can't fail.
     let _ = write!(

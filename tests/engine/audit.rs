@@ -2,9 +2,9 @@
 
 use crate::support::client::McpClient;
 use crate::support::lane::Lane;
-use crate::support::servers::PERMITTED;
-use crate::support::servers::PERMITTED_RANGE;
-use crate::support::servers::Servers;
+use crate::support::servers::dns::Dns;
+use crate::support::servers::http::Http;
+use crate::support::servers::{PERMITTED, PERMITTED_RANGE, Servers};
 use crate::support::world::World;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
@@ -63,18 +63,9 @@ fn one<'r>(records: &'r [Value], what: &str, also: impl Fn(&Value) -> bool) -> &
 }
 
 fn a_turn_leaves_a_record_of_each_kind_with_its_ids(lane: Lane) {
-    let servers = Servers::new();
-    let dns = servers.dns();
-    let server = servers.http(PERMITTED);
-    dns.set("good.test", &[PERMITTED]);
-    let port = server.port();
-    let network = format!(
-        "[network]\nnameservers = [\"{}\"]\nprivate = [\"{PERMITTED_RANGE}\"]\nallow = [\"good.test:{port}\"]\n",
-        dns.address
-    );
-    let Some(world) = World::with_config(lane, &network) else {
-        return;
-    };
+    let place = Place::new();
+    let Some(world) = place.world(lane) else { return };
+    let port = place.server.port();
     let mut client = McpClient::start(&world);
     assert!(
         !world.path("state/audit").exists(),
@@ -206,6 +197,35 @@ fn sigkill_in_a_turn_leaves_a_chain_that_verifies(lane: Lane) {
     );
 }
 
+/// A server that the container may reach by the name `good.test`.
+struct Place {
+    dns: Dns,
+    server: Http,
+    _servers: Servers,
+}
+
+impl Place {
+    fn new() -> Self {
+        let servers = Servers::new();
+        let dns = servers.dns();
+        dns.set("good.test", &[PERMITTED]);
+        Self {
+            server: servers.http(PERMITTED),
+            dns,
+            _servers: servers,
+        }
+    }
+
+    fn world(&self, lane: Lane) -> Option<World> {
+        let network = format!(
+            "[network]\nnameservers = [\"{}\"]\nprivate = [\"{PERMITTED_RANGE}\"]\nallow = [\"good.test:{}\"]\n",
+            self.dns.address,
+            self.server.port()
+        );
+        World::with_config(lane, &network)
+    }
+}
+
 /// A small file system in the place of the audit's directory, taken away with this value.
 struct SmallDisk(PathBuf);
 
@@ -280,18 +300,9 @@ fn a_full_disk_ends_the_session_cleanly(lane: Lane) {
 
 /// The guest goes on and on; what it asks for is not done unrecorded, and its session ends under it.
 fn a_disk_that_fills_up_in_a_turn_ends_it(lane: Lane) {
-    let servers = Servers::new();
-    let dns = servers.dns();
-    let server = servers.http(PERMITTED);
-    dns.set("good.test", &[PERMITTED]);
-    let port = server.port();
-    let network = format!(
-        "[network]\nnameservers = [\"{}\"]\nprivate = [\"{PERMITTED_RANGE}\"]\nallow = [\"good.test:{port}\"]\n",
-        dns.address
-    );
-    let Some(world) = World::with_config(lane, &network) else {
-        return;
-    };
+    let place = Place::new();
+    let Some(world) = place.world(lane) else { return };
+    let port = place.server.port();
     if !nix::unistd::getuid().is_root() {
         eprintln!("skipped: only root can mount a small file system");
         return;
@@ -318,7 +329,7 @@ fn a_disk_that_fills_up_in_a_turn_ends_it(lane: Lane) {
     assert_eq!(result["isError"], true, "{result:#}");
     let text = result["content"][0]["text"].as_str().unwrap();
     assert!(text.contains("audit") && text.contains("No space left"), "{text}");
-    assert_eq!(server.requests().len(), 0, "nothing was reached unrecorded");
+    assert_eq!(place.server.requests().len(), 0, "nothing was reached unrecorded");
     client.close_stdin();
     assert!(client.wait().success(), "it ended in order");
     let left: Vec<String> = lane

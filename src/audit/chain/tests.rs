@@ -141,6 +141,8 @@ fn a_beginning_that_is_gone_is_found() {
     next.pop();
     let kept = [line, next];
     assert_eq!(verify_from(7, &kept, vec![]).unwrap().unwrap().first, 5);
+    let removed = verify_from(7, &kept, vec![tip(&lines)]).unwrap_err();
+    assert_eq!(removed.why, Why::Removed(4));
     for (file, lines) in [(7, &kept[1..]), (8, &kept[..])] {
         let broken = verify_from(file, lines, vec![]).unwrap_err();
         assert_eq!(broken.why, Why::NotContinued(file));
