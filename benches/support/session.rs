@@ -71,6 +71,7 @@ pub fn prepare(ground: &Ground, decided: &Decided) -> SessionDirectory {
         model_port: plan.guest.model_port,
         model: config.codex.model.as_ref().map(|model| &model.value),
         effort: None,
+        web_search: config.codex.web_search.value,
         command_environment: &plan.network.command_environment,
     })
     .unwrap();

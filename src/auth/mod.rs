@@ -5,17 +5,13 @@
 //! and never forward a header, method or path that is not on its list.
 //!
 //! - [`secret`]: the type, and reading one from its source.
-//! - [`passage`]: which requests and headers pass (pure).
-//! - [`refusal`]: what the broker answers by itself, so that Codex stops and says why (pure).
+//! - [`credential`]: a secret → what goes with a request.
 //! - [`upstream`]: the provider's end: TLS, the request.
 //! - [`proxy_credentials`]: user and password for the operator's own proxy.
-//! - [`timely`]: a request's body that must come in time.
 //! - [`broker`]: serves the guest's model connections.
 
 pub mod broker;
-pub mod passage;
+pub mod credential;
 pub mod proxy_credentials;
-pub mod refusal;
 pub mod secret;
-pub mod timely;
 pub mod upstream;

@@ -61,9 +61,6 @@ pub enum UpstreamError {
     Trust(#[from] TrustError),
     #[error("{0}")]
     Unreachable(String),
-    /// The request's own body failed; the error is the one that its stream gave.
-    #[error("the request body could not be sent: {0}")]
-    Body(Box<dyn Error + Send + Sync>),
 }
 
 impl Upstream {
@@ -88,7 +85,7 @@ impl Upstream {
             Scheme::Http => self.plain().request(request).await,
             Scheme::Https => self.tls().await?.request(request).await,
         };
-        answer.map_err(classify)
+        answer.map_err(|error| classify(&error))
     }
 
     fn plain(&self) -> &PlainClient {
@@ -123,15 +120,10 @@ fn pooled() -> hyper_util::client::legacy::Builder {
     builder
 }
 
-fn classify(error: ClientError) -> UpstreamError {
-    let causes = chain(&error);
+fn classify(error: &ClientError) -> UpstreamError {
+    let causes = chain(error);
     if let Some(tls) = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
         return UpstreamError::Tls(tls.to_string());
-    }
-    if let Some(hyper) = causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>())
-        && hyper.is_user()
-    {
-        return UpstreamError::Body(error.into());
     }
     // The outer errors say no more than "client error (Connect)".
     let innermost = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
@@ -140,7 +132,7 @@ fn classify(error: ClientError) -> UpstreamError {
 
 /// An error and everything below it. An [`io::Error`] that wraps another is seen through: its `source` skips the
 /// wrapped error itself.
-pub fn chain<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
+fn chain<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
     let below = |error: &'e (dyn Error + 'static)| match error.downcast_ref::<io::Error>() {
         Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
         None => error.source(),

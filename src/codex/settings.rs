@@ -6,6 +6,7 @@
 //! A project is deliberately not marked `untrusted`: that would also drop its `AGENTS.md`. Its `.codex/` is kept out by
 //! starting each thread with `sandbox: read-only` ([`crate::codex::client::Client::start_thread`]).
 
+use crate::config::WebSearch;
 use crate::config::name::Effort;
 use crate::config::quantity::ModelId;
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub struct SessionConfig<'a> {
     pub model: Option<&'a ModelId>,
     /// `None`: the model's own default.
     pub effort: Option<Effort>,
+    pub web_search: WebSearch,
     /// Variables of commands, beside the few that Codex lets them inherit. `exclude` does not reach these.
     pub command_environment: &'a BTreeMap<String, String>,
 }
@@ -49,6 +51,7 @@ pub fn render(session: &SessionConfig<'_>) -> Result<String, TemplateError> {
     if let Some(effort) = session.effort {
         config.insert("model_reasoning_effort".to_owned(), Value::String(effort.to_string()));
     }
+    config.insert("web_search".to_owned(), Value::String(session.web_search.to_string()));
     let variables = session.command_environment.iter();
     let variables = variables.map(|(name, value)| (name.clone(), Value::String(value.clone())));
     table(&mut config, "shell_environment_policy")?.insert("set".to_owned(), Value::Table(variables.collect()));
@@ -82,6 +85,7 @@ mod tests {
         model_port: 18080,
         model: None,
         effort: None,
+        web_search: WebSearch::Disabled,
         command_environment: &NO_VARIABLES,
     };
 

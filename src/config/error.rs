@@ -3,6 +3,7 @@
 use crate::config::breadth::TooBroad;
 use crate::config::name::NameError;
 use crate::config::origin::Origin;
+use crate::config::provider::HeaderError;
 use crate::config::proxy::ProxyError;
 use crate::config::quantity::{ProviderName, QuantityError};
 use crate::config::rule::{Rule, RuleError};
@@ -72,6 +73,8 @@ pub enum BadValue {
     Name(#[from] NameError),
     #[error(transparent)]
     Url(#[from] UrlError),
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     #[error(transparent)]
     Rule(#[from] RuleError),
     #[error(transparent)]

@@ -55,10 +55,14 @@ pub const PROVIDER: Key = Key::new("codex.provider")
     .flag("--provider");
 pub const MODEL: Key = Key::new("codex.model").variable(environment::MODEL).flag("--model");
 pub const EFFORT: Key = Key::new("codex.effort").variable(environment::EFFORT).flag("--effort");
+pub const MODELS: Key = Key::new("codex.models");
+pub const WEB_SEARCH: Key = Key::new("codex.web_search");
 pub const BASE_URL: Key = Key::new("providers.*.base_url");
 pub const KEY_ENV: Key = Key::new("providers.*.key.env");
 pub const KEY_FILE: Key = Key::new("providers.*.key.file");
 pub const KEY_COMMAND: Key = Key::new("providers.*.key.command");
+pub const KEY_HEADER: Key = Key::new("providers.*.key_header");
+pub const HEADERS: Key = Key::new("providers.*.headers.*");
 pub const ROOTS: Key = Key::new("workspace.roots").flag("--workspace");
 pub const MAX_FILES: Key = Key::new("workspace.max_files");
 pub const NETWORK_ALLOW: Key = Key::new("network.allow")
@@ -83,6 +87,8 @@ pub const NETWORK_BYTES_PER_SECOND: Key = Key::new("network.bytes_per_second");
 pub const NETWORK_CONNECT: Key = Key::new("network.connect");
 pub const NETWORK_IDLE: Key = Key::new("network.idle");
 pub const NETWORK_TOTAL: Key = Key::new("network.total");
+pub const QUOTA_SESSION_TOKENS: Key = Key::new("quota.session.tokens");
+pub const QUOTA_SESSION_REQUESTS: Key = Key::new("quota.session.requests");
 pub const AUDIT_FILE_SIZE: Key = Key::new("audit.file_size");
 pub const AUDIT_KEEP: Key = Key::new("audit.keep");
 pub const LOG_FILTER: Key = Key::new("log.filter").variable(environment::LOG).flag("--log");
@@ -105,10 +111,14 @@ pub const REGISTRY: &[Key] = &[
     PROVIDER,
     MODEL,
     EFFORT,
+    MODELS,
+    WEB_SEARCH,
     BASE_URL,
     KEY_ENV,
     KEY_FILE,
     KEY_COMMAND,
+    KEY_HEADER,
+    HEADERS,
     ROOTS,
     MAX_FILES,
     NETWORK_ALLOW,
@@ -131,6 +141,8 @@ pub const REGISTRY: &[Key] = &[
     NETWORK_CONNECT,
     NETWORK_IDLE,
     NETWORK_TOTAL,
+    QUOTA_SESSION_TOKENS,
+    QUOTA_SESSION_REQUESTS,
     AUDIT_FILE_SIZE,
     AUDIT_KEEP,
     LOG_FILTER,

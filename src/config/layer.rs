@@ -43,6 +43,7 @@ pub struct Values {
     pub providers: BTreeMap<Spanned<String>, ProviderValues>,
     pub workspace: WorkspaceValues,
     pub network: NetworkValues,
+    pub quota: QuotaValues,
     pub audit: AuditValues,
     pub log: LogValues,
 }
@@ -66,6 +67,8 @@ pub struct CodexValues {
     pub provider: Option<Spanned<String>>,
     pub model: Option<Spanned<String>>,
     pub effort: Option<Spanned<String>>,
+    pub models: Option<ListValues>,
+    pub web_search: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -73,6 +76,21 @@ pub struct CodexValues {
 pub struct ProviderValues {
     pub base_url: Option<Spanned<String>>,
     pub key: Option<Spanned<KeyValues>>,
+    pub key_header: Option<Spanned<String>>,
+    pub headers: Option<BTreeMap<Spanned<String>, Spanned<String>>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct QuotaValues {
+    pub session: SessionQuotaValues,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct SessionQuotaValues {
+    pub tokens: Option<Spanned<Scalar>>,
+    pub requests: Option<Spanned<Scalar>>,
 }
 
 /// Exactly one of them is set in a key that makes sense; `resolve` checks it.
@@ -438,9 +456,9 @@ mod tests {
         for key in key::REGISTRY {
             let name = key.name.replace('*', "any");
             let value = match key.name.rsplit('.').next() {
-                Some("roots" | "command" | "allow" | "deny" | "from" | "private" | "nameservers" | "no_proxy") => {
-                    "[\"x\"]"
-                }
+                Some(
+                    "roots" | "models" | "command" | "allow" | "deny" | "from" | "private" | "nameservers" | "no_proxy",
+                ) => "[\"x\"]",
                 Some("unrestricted" | "proxy_resolves") => "true",
                 _ => "\"x\"",
             };

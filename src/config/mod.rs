@@ -8,7 +8,7 @@
 //! - [`host`], [`authority`], [`rule`], [`breadth`], [`network`]: what a session may reach.
 //! - [`audit`]: how much of the audit is kept.
 //! - [`moment`]: a moment as people write it.
-//! - [`proxy`]: the operator's own proxy.
+//! - [`proxy`]: the operator's own proxy. [`provider`], [`secret_source`]: a model's provider, and where its key is found.
 //! - [`origin`]: where a value came from.
 //! - [`key`]: the registry of keys, each with its variable and flag.
 //! - [`environment`]: the registry of `CODEX_MCP_*` variables.
@@ -32,20 +32,24 @@ pub mod moment;
 pub mod name;
 pub mod network;
 pub mod origin;
+pub mod provider;
 pub mod proxy;
 pub mod quantity;
 pub mod resolve;
 pub mod rule;
+pub mod secret_source;
 pub mod target;
 pub mod url;
 
 pub use error::ConfigError;
 pub use load::load;
 pub use origin::{Origin, Sourced};
+pub use provider::Provider;
 pub use resolve::ConfigFlags;
+pub use secret_source::SecretSource;
 
 use name::{Effort, ImageReference, LogFilter};
-use quantity::{BaseUrl, ByteSize, CpuShare, ModelId, PidsLimit, ProviderName};
+use quantity::{ByteSize, CpuShare, ModelId, PidsLimit, ProviderName};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -62,6 +66,7 @@ pub struct Config {
     pub providers: BTreeMap<ProviderName, Provider>,
     pub workspace: WorkspaceSettings,
     pub network: network::NetworkSettings,
+    pub quota: QuotaSettings,
     /// Where sessions, the staged guest and caches of facts live; mode 0700.
     pub state_dir: Sourced<PathBuf>,
     /// Where fetched packages and bootstrapped bases are kept.
@@ -113,23 +118,32 @@ pub struct CodexSettings {
     pub model: Option<Sourced<ModelId>>,
     /// `None`: Codex's own default for the model.
     pub effort: Option<Sourced<Effort>>,
+    /// What a call may choose beside `model`. Empty: any.
+    pub models: Vec<Sourced<ModelId>>,
+    pub web_search: Sourced<WebSearch>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Provider {
-    pub base_url: Sourced<BaseUrl>,
-    /// `None` for a server that wants none.
-    pub key: Option<Sourced<SecretSource>>,
-}
-
-/// Where a secret is found; never its value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Whether the provider may search the web for the model. It reads any address then, on its own network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SecretSource {
-    Env(String),
-    File(PathBuf),
-    /// Program and arguments; its stdout without the trailing newline is the secret.
-    Command(Vec<String>),
+pub enum WebSearch {
+    Disabled,
+    Live,
+}
+
+/// What may be spent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct QuotaSettings {
+    pub session: SessionQuota,
+}
+
+/// What one session may spend; `None`: no bound.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SessionQuota {
+    /// Tokens in and out together, as the provider counts them.
+    pub tokens: Option<Sourced<u64>>,
+    /// Requests to the model.
+    pub requests: Option<Sourced<u64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

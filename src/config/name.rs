@@ -1,7 +1,7 @@
 //! Words with a closed or checked spelling: which engine, what to do about limits, the image, the effort, the log.
 
 use super::network::PackageClient;
-use super::{Enforcement, LogFormat, RuntimeChoice};
+use super::{Enforcement, LogFormat, RuntimeChoice, WebSearch};
 use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
@@ -55,6 +55,7 @@ macro_rules! words {
 }
 
 words!(RuntimeChoice, "`auto`, `podman`, `docker`", { Auto = "auto", Podman = "podman", Docker = "docker" });
+words!(WebSearch, "`disabled`, `live`", { Disabled = "disabled", Live = "live" });
 words!(Enforcement, "`required`, `best-effort`", { Required = "required", BestEffort = "best-effort" });
 words!(PackageClient, "`cargo`, `npm`, `pip`, `go`", { Cargo = "cargo", Npm = "npm", Pip = "pip", Go = "go" });
 words!(LogFormat, "`text`, `json`", { Text = "text", Json = "json" });

@@ -5,15 +5,16 @@
 
 use crate::config::environment::Environment;
 use crate::config::error::{BadValue, ConfigError};
-use crate::config::interpolate::is_variable_name;
 use crate::config::key::{self, Key};
-use crate::config::layer::{FileLayer, KeyValues, LayerSource, Scalar, Values};
+use crate::config::layer::{FileLayer, LayerSource, Scalar, Values};
 use crate::config::name::{Effort, ImageReference, LogFilter};
 use crate::config::origin::{Origin, Sourced};
-use crate::config::quantity::{BaseUrl, ByteSize, CpuShare, ModelId, Period, PidsLimit, ProviderName};
+use crate::config::provider::Provider;
+use crate::config::quantity::{ByteSize, CpuShare, ModelId, Period, PidsLimit, ProviderName};
 use crate::config::rule::AllowList;
 use crate::config::{
-    CodexSettings, Config, Enforcement, Limits, LogSettings, Provider, RuntimeChoice, SecretSource, WorkspaceSettings,
+    CodexSettings, Config, Enforcement, Limits, LogSettings, QuotaSettings, RuntimeChoice, SessionQuota,
+    WorkspaceSettings,
 };
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -24,6 +25,7 @@ use toml::Spanned;
 
 mod audit;
 mod network;
+mod provider;
 mod proxy;
 
 /// The annotated defaults, which are also their documentation.
@@ -101,6 +103,7 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
         providers,
         workspace: stack.workspace(flags)?,
         network: stack.network(flags)?,
+        quota: stack.quota()?,
         state_dir: stack.directory(
             key::STATE_DIR,
             |v| v.state_dir.as_ref(),
@@ -250,83 +253,37 @@ impl Stack<'_> {
         Ok(CodexSettings {
             provider,
             model: ours.or(theirs),
+            models: self.models()?,
+            web_search: needed(
+                key::WEB_SEARCH,
+                self.value(key::WEB_SEARCH, |v| v.codex.web_search.as_ref(), None)?,
+            )?,
             effort: self.value(key::EFFORT, |v| v.codex.effort.as_ref(), flags.effort)?,
         })
     }
 
-    /// Tables of one name are merged key by key, but that a key belongs to the address it was written beside: a
-    /// layer that moves a provider elsewhere must not take a weaker layer's credential there without saying so.
-    fn providers(&self) -> Result<BTreeMap<ProviderName, Provider>, ConfigError> {
-        let mut merged: BTreeMap<ProviderName, Provider> = BTreeMap::new();
+    /// The list of the strongest file that has it.
+    fn models(&self) -> Result<Vec<Sourced<ModelId>>, ConfigError> {
+        let mut strongest = Vec::new();
         for file in self.files {
-            for (written_name, table) in &file.values.providers {
-                let section = format!("providers.{}", written_name.get_ref());
-                let name: ProviderName =
-                    (written_name.get_ref().parse()).map_err(|error: <ProviderName as FromStr>::Err| {
-                        bad_value(file, &section, written_name.span(), error)
-                    })?;
-                let key = match &table.key {
-                    None => None,
-                    Some(key) => {
-                        let source = self
-                            .secret_source(key.get_ref())
-                            .map_err(|reason| ConfigError::BadValue {
-                                at: file.origin(key.span()),
-                                key: format!("{section}.key"),
-                                written: None,
-                                reason,
-                            })?;
-                        Some(Sourced::new(source, file.origin(key.span())))
-                    }
-                };
-                if let Some(url) = &table.base_url {
-                    let parsed: Result<BaseUrl, _> = url.get_ref().parse();
-                    let value = parsed.map_err(|error| ConfigError::BadValue {
-                        at: file.origin(url.span()),
-                        key: format!("{section}.base_url"),
-                        written: None,
-                        reason: error.into(),
-                    })?;
-                    let base_url = Sourced::new(value, file.origin(url.span()));
-                    merged.insert(name, Provider { base_url, key });
-                } else if let Some(provider) = merged.get_mut(&name) {
-                    provider.key = key.or_else(|| provider.key.take());
-                } else {
-                    return Err(ConfigError::Missing {
-                        key: format!("{section}.base_url"),
-                    });
-                }
+            if let Some(models) = &file.values.codex.models {
+                strongest = network::list_of(file, key::MODELS, models, &network::parsed)?;
             }
         }
-        Ok(merged)
+        Ok(strongest)
     }
 
-    fn secret_source(&self, key: &KeyValues) -> Result<SecretSource, BadValue> {
-        match key {
-            KeyValues {
-                env: Some(name),
-                file: None,
-                command: None,
-            } => is_variable_name(name)
-                .then(|| SecretSource::Env(name.clone()))
-                .ok_or(BadValue::NotAVariable),
-            KeyValues {
-                env: None,
-                file: Some(path),
-                command: None,
-            } => self.path(path).map(SecretSource::File),
-            KeyValues {
-                env: None,
-                file: None,
-                command: Some(argv),
-            } => {
-                let program_named = argv.first().is_some_and(|program| !program.is_empty());
-                let fits = program_named && !argv.iter().any(|word| word.contains('\0'));
-                fits.then(|| SecretSource::Command(argv.clone()))
-                    .ok_or(BadValue::NotACommand)
-            }
-            _ => Err(BadValue::KeySource),
-        }
+    fn quota(&self) -> Result<QuotaSettings, ConfigError> {
+        let count = |key: Key, in_file: fn(&Values) -> Option<&Spanned<Scalar>>| {
+            let count: Option<Sourced<NonZeroU64>> = self.value(key, in_file, None)?;
+            Ok::<_, ConfigError>(count.map(|count| Sourced::new(count.value.get(), count.origin)))
+        };
+        Ok(QuotaSettings {
+            session: SessionQuota {
+                tokens: count(key::QUOTA_SESSION_TOKENS, |v| v.quota.session.tokens.as_ref())?,
+                requests: count(key::QUOTA_SESSION_REQUESTS, |v| v.quota.session.requests.as_ref())?,
+            },
+        })
     }
 
     fn workspace(&self, flags: &ConfigFlags) -> Result<WorkspaceSettings, ConfigError> {
@@ -415,6 +372,7 @@ fn at_least(key: Key, size: Sourced<ByteSize>, least: &'static str) -> Result<So
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SecretSource;
 
     pub(super) fn file(path: &str, text: &str) -> FileLayer {
         FileLayer::parse(LayerSource::File(path.into()), text, &home()).unwrap()
@@ -448,7 +406,9 @@ mod tests {
     #[test]
     fn the_default_file_has_every_key() {
         for key in key::REGISTRY {
-            let last = key.name.rsplit('.').next().unwrap();
+            // Of a table whose names are the operator's, the table itself.
+            let name = key.name.strip_suffix(".*").unwrap_or(key.name);
+            let last = name.rsplit('.').next().unwrap();
             let written = |line: &str| {
                 let line = line.trim_start_matches("# ");
                 line.starts_with(&format!("{last} = ")) || line.contains(&format!("{{ {last} = "))
@@ -567,7 +527,7 @@ mod tests {
     fn a_provider_is_whole_or_refused() {
         assert_eq!(
             refusal("[codex]\nprovider = \"corp\""),
-            "/u.toml:2: there is no provider `corp`; add a [providers.corp] table, or name one of: openai"
+            "/u.toml:2: there is no provider `corp`; add a [providers.corp] table, or name one of: openai, openrouter"
         );
         assert!(refusal("[providers.corp]\nkey = { env = \"K\" }").contains("`providers.corp.base_url`"));
         assert!(refusal("[providers.Corp]\nbase_url = \"https://h\"").contains("a provider's name is"));

@@ -8,6 +8,8 @@ use crate::auth::broker::BrokerError;
 use crate::codex::error::ClientError;
 use crate::codex::event::ThreadId;
 use crate::codex::settings::TemplateError;
+use crate::config::Sourced;
+use crate::config::quantity::ModelId;
 use crate::dial::trust::TrustError;
 use crate::engine::client::EngineError;
 use crate::host::packages::PackagesError;
@@ -36,6 +38,13 @@ pub enum SessionError {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Root(#[from] RootError),
+    #[error(
+        "the model `{model}` may not be chosen here; codex.models has {}", listed(.allowed)
+    )]
+    ModelNotAllowed {
+        model: ModelId,
+        allowed: Vec<Sourced<ModelId>>,
+    },
     #[error(transparent)]
     Copy(CopyError),
     #[error("{} changed while it was copied (its .git came or went): try again", path.display())]
@@ -118,7 +127,7 @@ impl SessionError {
     pub fn kind(&self) -> SessionErrorKind {
         use SessionErrorKind as Kind;
         match self {
-            Self::Root(_) | Self::Copy(_) | Self::FolderChanged { .. } => Kind::Input,
+            Self::Root(_) | Self::ModelNotAllowed { .. } | Self::Copy(_) | Self::FolderChanged { .. } => Kind::Input,
             Self::Probe(_) | Self::Spawn(_) | Self::NotStarted { .. } | Self::ReadyTimeout { .. } => Kind::Engine,
             Self::Engine(EngineError::ImageMissing { .. }) | Self::CodexMissing { .. } => Kind::Image,
             Self::Engine(_) => Kind::Engine,
@@ -181,6 +190,11 @@ impl From<CopyError> for SessionError {
             other => Self::Copy(other),
         }
     }
+}
+
+fn listed(models: &[Sourced<ModelId>]) -> String {
+    let one = |model: &Sourced<ModelId>| format!("{} (from {})", model.value, model.origin);
+    models.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn last_words(stderr: &str) -> String {

@@ -129,7 +129,12 @@ impl Ground {
 fn broker(config: &Config, surroundings: &Arc<Surroundings>, dialer: Dialer) -> Broker {
     let ca_bundle = config.network.ca_bundle.as_ref().map(|path| path.value.clone());
     let upstream = Upstream::new(dialer, ca_bundle);
-    Broker::new(config.providers.clone(), secrets(surroundings), upstream)
+    Broker::new(
+        config.providers.clone(),
+        secrets(surroundings),
+        upstream,
+        Redactor::of_process(),
+    )
 }
 
 fn dialer(network: &NetworkSettings, surroundings: &Arc<Surroundings>) -> Dialer {

@@ -3,10 +3,12 @@
 //! [`decide`] is what `codex-mcp plan` prints and makes nothing; [`launch`] does it. A launch that fails or is given up
 //! leaves no container, directory or half-copied workspace behind.
 
-use crate::auth::broker::SessionBroker;
+use crate::auth::broker::{SessionBroker, SessionTerms};
 use crate::codex::approver::DeclineAll;
 use crate::codex::client::{Client, Events, StartedThread};
 use crate::codex::settings::{self, SessionConfig};
+use crate::config::quantity::ModelId;
+use crate::config::{CodexSettings, Config};
 use crate::dial::trust;
 use crate::egress::SessionEgress;
 use crate::plan::identity::SessionId;
@@ -23,6 +25,7 @@ use crate::wire::link::{Ending, LinkError};
 use crate::workspace::copy::{self, CopyLimits, CopyOwner, Skipped};
 use crate::workspace::manifest::{GitEntry, Manifest};
 use crate::workspace::root;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +59,7 @@ pub struct Launched {
 pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -> Result<Decided, SessionError> {
     let config = &ground.config;
     let surroundings = &ground.surroundings;
+    check_model(&config.codex, start)?;
     // One configured root is where a call without a folder works; with several it has to say which.
     let default = match config.workspace.roots.value.as_slice() {
         [root] => Some(root.as_path()),
@@ -122,7 +126,7 @@ async fn launch_recorded(
     let broker = tokio::select! {
         // A key may come from a command that takes its time.
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
-        broker = ground.broker.for_session(&ground.config.codex.provider.value) => broker?,
+        broker = ground.broker.for_session(broker_terms(&ground.config)) => broker?,
     };
     let egress = ground.egress.for_session(
         plan.network.policy.clone(),
@@ -134,7 +138,7 @@ async fn launch_recorded(
     let came_up = tokio::select! {
         biased;
         () = give_up.cancelled() => Err(SessionError::ShuttingDown),
-        came_up = come_up(&mut container, &broker, &egress, start, journal) => came_up,
+        came_up = come_up(&mut container, &broker, &egress, &ground.config, start, journal) => came_up,
     };
     match came_up {
         Ok(up) => Ok(Launched {
@@ -159,6 +163,32 @@ async fn launch_recorded(
     }
 }
 
+/// `None`: the choice is Codex's.
+fn named_model<'a>(config: &'a Config, start: &'a StartSession) -> Option<&'a ModelId> {
+    let named = start.model.as_ref().or(config.codex.model.as_ref());
+    named.map(|model| &model.value)
+}
+
+fn check_model(codex: &CodexSettings, start: &StartSession) -> Result<(), SessionError> {
+    let Some(asked) = &start.model else { return Ok(()) };
+    let mut allowed = codex.models.iter().chain(&codex.model);
+    if codex.models.is_empty() || allowed.any(|model| model.value == asked.value) {
+        return Ok(());
+    }
+    Err(SessionError::ModelNotAllowed {
+        model: asked.value.clone(),
+        allowed: codex.models.iter().chain(&codex.model).cloned().collect(),
+    })
+}
+
+fn broker_terms(config: &Config) -> SessionTerms {
+    SessionTerms {
+        provider: config.codex.provider.value.clone(),
+        web_search: config.codex.web_search.value,
+        quota: config.quota.session.clone(),
+    }
+}
+
 async fn make_directory(
     ground: &Arc<Ground>,
     start: &StartSession,
@@ -166,15 +196,11 @@ async fn make_directory(
     folder: &Path,
     give_up: CancellationToken,
 ) -> Result<(SessionDirectory, Arc<Manifest>), SessionError> {
-    let model = start
-        .model
-        .as_ref()
-        .or(ground.config.codex.model.as_ref())
-        .map(|model| model.value.clone());
     let config = settings::render(&SessionConfig {
         model_port: plan.guest.model_port,
-        model: model.as_ref(),
+        model: named_model(&ground.config, start),
         effort: ground.config.codex.effort.as_ref().map(|effort| effort.value),
+        web_search: ground.config.codex.web_search.value,
         command_environment: &plan.network.command_environment,
     })?;
     let (ground, plan, folder) = (Arc::clone(ground), plan.clone(), folder.to_owned());
@@ -254,6 +280,7 @@ async fn come_up(
     container: &mut Container,
     broker: &SessionBroker,
     egress: &SessionEgress,
+    config: &Config,
     start: &StartSession,
     journal: &SessionJournal,
 ) -> Result<Up, SessionError> {
@@ -278,6 +305,9 @@ async fn come_up(
         .await?;
     container.record_thread(&thread.thread)?;
     journal.thread_started(&thread)?;
+    // Where nobody named one, nothing has run inside yet but Codex, which says what its default is.
+    let model = named_model(config, start).map_or(thread.model.as_str(), ModelId::as_str);
+    broker.begin(BTreeSet::from([model.to_owned()]));
     Ok(Up {
         proof,
         thread,

@@ -14,9 +14,11 @@
 mod support;
 
 mod audit;
+mod broker;
 mod egress;
 mod ends;
 mod hardening;
+mod inside;
 mod lying_engine;
 mod packages;
 mod refusals;

@@ -169,7 +169,7 @@ impl Stack<'_> {
     }
 }
 
-fn list_of<T>(
+pub(super) fn list_of<T>(
     file: &FileLayer,
     key: Key,
     items: &ListValues,
@@ -182,7 +182,7 @@ fn list_of<T>(
     items.iter().map(item).collect()
 }
 
-fn parsed<T>(text: &str) -> Result<T, BadValue>
+pub(super) fn parsed<T>(text: &str) -> Result<T, BadValue>
 where
     T: std::str::FromStr,
     BadValue: From<T::Err>,

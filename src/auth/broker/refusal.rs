@@ -4,6 +4,9 @@
 //! shows the body; 401, 403, 404 and other 4xx are tried five times more (6 s), 5xx for 25 s; 429 ends the turn at once, but
 //! hides the message. So: 400 where a retry can't help, 502 where it may.
 
+use crate::auth::broker::budget::Bound;
+use crate::auth::broker::document::DocumentError;
+use crate::auth::broker::screen::Forbidden;
 use crate::config::Origin;
 use crate::config::quantity::ProviderName;
 use hyper::StatusCode;
@@ -27,10 +30,22 @@ pub enum Refusal {
     BodyTooLarge,
     #[error("the request's body did not arrive whole")]
     BodyBroken,
-    #[error("no key for provider `{provider}` (providers.{provider}.key, from {origin}): {reason}")]
+    #[error(transparent)]
+    Unreadable(#[from] DocumentError),
+    #[error("codex-mcp refused a request to the model: {0}")]
+    Forbidden(#[from] Forbidden),
+    #[error("codex-mcp refused a request to the model: the session's thread has not started")]
+    NotStarted,
+    #[error(
+        "this session has spent its {limit} {} ({}, from {origin}); raise it, or go on in a new session",
+        .what.word(), .what.key()
+    )]
+    Spent { what: Bound, limit: u64, origin: Origin },
+    #[error("no key for provider `{provider}` (providers.{provider}.key, {origin}): {reason}")]
     KeyMissing {
         provider: ProviderName,
-        origin: Origin,
+        /// Where it was to come from.
+        origin: String,
         reason: String,
     },
     #[error("provider `{provider}` refused the key (HTTP {status}; providers.{provider}.key, {key}): {message}")]
@@ -76,6 +91,10 @@ impl Refusal {
             Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
             Self::BodyTooLarge
             | Self::BodyBroken
+            | Self::Unreadable(_)
+            | Self::Forbidden(_)
+            | Self::NotStarted
+            | Self::Spent { .. }
             | Self::KeyMissing { .. }
             | Self::KeyRefused { .. }
             | Self::ProviderRefused { .. }
@@ -90,6 +109,10 @@ impl Refusal {
             Self::NotAllowed { .. } => "codex_mcp_not_allowed",
             Self::BodyTooLarge => "codex_mcp_request_too_large",
             Self::BodyBroken => "codex_mcp_request_broken",
+            Self::Unreadable(_) => "codex_mcp_request_unreadable",
+            Self::Forbidden(_) => "codex_mcp_request_forbidden",
+            Self::NotStarted => "codex_mcp_not_started",
+            Self::Spent { .. } => "codex_mcp_quota_spent",
             Self::KeyMissing { .. } => "codex_mcp_key_missing",
             Self::KeyRefused { .. } => "codex_mcp_key_refused",
             Self::ProviderRefused { .. } => "codex_mcp_provider_refused",
@@ -159,10 +182,7 @@ mod tests {
     fn a_refusal_says_what_by_which_setting_and_what_mends_it() {
         let refusal = Refusal::KeyMissing {
             provider: provider(),
-            origin: Origin::File {
-                path: "/etc/codex-mcp.toml".into(),
-                line: 7,
-            },
+            origin: "from /etc/codex-mcp.toml:7".into(),
             reason: "environment variable K is not set; set it where codex-mcp is started".into(),
         };
         insta::assert_json_snapshot!(refusal.body(), @r#"
