@@ -1,6 +1,7 @@
 //! A session's container without Codex in it, and processes that are started there over its link.
 
 use crate::support::session;
+use codex_mcp::auth::broker::SessionTerms;
 use codex_mcp::config::Sourced;
 use codex_mcp::config::rule::Rule;
 use codex_mcp::config::target::Target;
@@ -41,7 +42,7 @@ impl Inside {
         let plan = decided.plan;
         let broker = ground
             .broker
-            .for_session(&ground.config.codex.provider.value)
+            .for_session(SessionTerms::of(&ground.config))
             .await
             .unwrap();
         let network = &plan.network;

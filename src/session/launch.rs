@@ -126,7 +126,7 @@ async fn launch_recorded(
     let broker = tokio::select! {
         // A key may come from a command that takes its time.
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
-        broker = ground.broker.for_session(broker_terms(&ground.config)) => broker?,
+        broker = ground.broker.for_session(SessionTerms::of(&ground.config)) => broker?,
     };
     let egress = ground.egress.for_session(
         plan.network.policy.clone(),
@@ -179,14 +179,6 @@ fn check_model(codex: &CodexSettings, start: &StartSession) -> Result<(), Sessio
         model: asked.value.clone(),
         allowed: codex.models.iter().chain(&codex.model).cloned().collect(),
     })
-}
-
-fn broker_terms(config: &Config) -> SessionTerms {
-    SessionTerms {
-        provider: config.codex.provider.value.clone(),
-        web_search: config.codex.web_search.value,
-        quota: config.quota.session.clone(),
-    }
 }
 
 async fn make_directory(

@@ -159,7 +159,7 @@ fn what_a_body_may_not_say(lane: Lane) {
                 push(
                     &mut body["input"][0]["content"],
                     json!({"type": "input_file", "file_url": evil}),
-                )
+                );
             }),
             "`input[0].content[1].type`",
         ),

@@ -28,7 +28,7 @@ use crate::auth::credential::Credential;
 use crate::auth::secret::SecretReader;
 use crate::auth::upstream::Upstream;
 use crate::config::quantity::ProviderName;
-use crate::config::{Provider, SessionQuota, WebSearch};
+use crate::config::{Config, Provider, SessionQuota, WebSearch};
 use crate::redact::Redactor;
 use crate::wire::patient::Patient;
 use budget::{Budget, ModelUsage, QuotaLeft};
@@ -73,6 +73,16 @@ pub struct SessionTerms {
     pub provider: ProviderName,
     pub web_search: WebSearch,
     pub quota: SessionQuota,
+}
+
+impl SessionTerms {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            provider: config.codex.provider.value.clone(),
+            web_search: config.codex.web_search.value,
+            quota: config.quota.session.clone(),
+        }
+    }
 }
 
 /// Why a session can't use a provider.
