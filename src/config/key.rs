@@ -89,6 +89,8 @@ pub const NETWORK_IDLE: Key = Key::new("network.idle");
 pub const NETWORK_TOTAL: Key = Key::new("network.total");
 pub const QUOTA_SESSION_TOKENS: Key = Key::new("quota.session.tokens");
 pub const QUOTA_SESSION_REQUESTS: Key = Key::new("quota.session.requests");
+pub const AUDIT_FILE_SIZE: Key = Key::new("audit.file_size");
+pub const AUDIT_KEEP: Key = Key::new("audit.keep");
 pub const LOG_FILTER: Key = Key::new("log.filter").variable(environment::LOG).flag("--log");
 pub const LOG_FORMAT: Key = Key::new("log.format").variable(environment::LOG_FORMAT);
 
@@ -141,6 +143,8 @@ pub const REGISTRY: &[Key] = &[
     NETWORK_TOTAL,
     QUOTA_SESSION_TOKENS,
     QUOTA_SESSION_REQUESTS,
+    AUDIT_FILE_SIZE,
+    AUDIT_KEEP,
     LOG_FILTER,
     LOG_FORMAT,
 ];

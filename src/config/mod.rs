@@ -6,6 +6,8 @@
 //!
 //! - [`quantity`], [`name`], [`url`]: sizes, shares, durations, names, addresses: parsed once.
 //! - [`host`], [`authority`], [`rule`], [`breadth`], [`network`]: what a session may reach.
+//! - [`audit`]: how much of the audit is kept.
+//! - [`moment`]: a moment as people write it.
 //! - [`proxy`]: the operator's own proxy. [`provider`], [`secret_source`]: a model's provider, and where its key is found.
 //! - [`origin`]: where a value came from.
 //! - [`key`]: the registry of keys, each with its variable and flag.
@@ -16,6 +18,7 @@
 //! - [`load`]: reads the files and the environment.
 //! - [`error`]: what is wrong with a configuration, and how to mend it.
 
+pub mod audit;
 pub mod authority;
 pub mod breadth;
 pub mod environment;
@@ -25,6 +28,7 @@ pub mod interpolate;
 pub mod key;
 pub mod layer;
 pub mod load;
+pub mod moment;
 pub mod name;
 pub mod network;
 pub mod origin;
@@ -67,6 +71,7 @@ pub struct Config {
     pub state_dir: Sourced<PathBuf>,
     /// Where fetched packages and bootstrapped bases are kept.
     pub cache_dir: Sourced<PathBuf>,
+    pub audit: audit::AuditSettings,
     pub log: LogSettings,
 }
 
