@@ -38,11 +38,13 @@ pub struct Values {
     pub image: Option<Spanned<String>>,
     pub state_dir: Option<Spanned<String>>,
     pub cache_dir: Option<Spanned<String>>,
+    pub secrets_dir: Option<Spanned<String>>,
     pub limits: LimitValues,
     pub codex: CodexValues,
     pub providers: BTreeMap<Spanned<String>, ProviderValues>,
     pub workspace: WorkspaceValues,
     pub network: NetworkValues,
+    pub secrets: BTreeMap<Spanned<String>, SecretValues>,
     pub quota: QuotaValues,
     pub audit: AuditValues,
     pub log: LogValues,
@@ -91,6 +93,13 @@ pub struct QuotaValues {
 pub struct SessionQuotaValues {
     pub tokens: Option<Spanned<Scalar>>,
     pub requests: Option<Spanned<Scalar>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct SecretValues {
+    pub from: Option<Spanned<KeyValues>>,
+    pub path: Option<Spanned<String>>,
 }
 
 /// Exactly one of them is set in a key that makes sense; `resolve` checks it.

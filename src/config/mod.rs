@@ -8,6 +8,7 @@
 //! - [`host`], [`authority`], [`rule`], [`breadth`], [`network`]: what a session may reach.
 //! - [`audit`]: how much of the audit is kept.
 //! - [`moment`]: a moment as people write it.
+//! - [`secret`]: files that a container sees and this machine's disk does not.
 //! - [`proxy`]: the operator's own proxy. [`provider`], [`secret_source`]: a model's provider, and where its key is found.
 //! - [`origin`]: where a value came from.
 //! - [`key`]: the registry of keys, each with its variable and flag.
@@ -37,6 +38,7 @@ pub mod proxy;
 pub mod quantity;
 pub mod resolve;
 pub mod rule;
+pub mod secret;
 pub mod secret_source;
 pub mod target;
 pub mod url;
@@ -66,6 +68,9 @@ pub struct Config {
     pub providers: BTreeMap<ProviderName, Provider>,
     pub workspace: WorkspaceSettings,
     pub network: network::NetworkSettings,
+    pub secrets: BTreeMap<secret::SecretName, secret::SecretMount>,
+    /// Where secrets are staged, in memory. `None`: in the runtime directory of whoever started this process.
+    pub secrets_dir: Option<Sourced<PathBuf>>,
     pub quota: QuotaSettings,
     /// Where sessions, the staged guest and caches of facts live; mode 0700.
     pub state_dir: Sourced<PathBuf>,

@@ -27,6 +27,7 @@ mod audit;
 mod network;
 mod provider;
 mod proxy;
+mod secrets;
 
 /// The annotated defaults, which are also their documentation.
 pub const DEFAULTS: &str = include_str!("../../config/codex-mcp.toml");
@@ -103,6 +104,13 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
         providers,
         workspace: stack.workspace(flags)?,
         network: stack.network(flags)?,
+        secrets: stack.secrets()?,
+        secrets_dir: stack.value_of(
+            key::SECRETS_DIR,
+            |v| v.secrets_dir.as_ref(),
+            None,
+            |text| stack.path(text),
+        )?,
         quota: stack.quota()?,
         state_dir: stack.directory(
             key::STATE_DIR,

@@ -16,6 +16,7 @@ use crate::host::packages::PackagesError;
 use crate::host::probe::ProbeError;
 use crate::plan::PlanError;
 use crate::plan::proof::Refusal;
+use crate::session::secrets::SecretsError;
 use crate::supervise::spawner::SpawnError;
 use crate::wire::link::LinkError;
 use crate::workspace::copy::CopyError;
@@ -57,6 +58,8 @@ pub enum SessionError {
     Trust(#[from] TrustError),
     #[error(transparent)]
     Packages(#[from] PackagesError),
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     #[error("{what} {}: {source}", path.display())]
     Files {
         what: &'static str,
@@ -137,7 +140,7 @@ impl SessionError {
                 Kind::Refused
             }
             Self::Broker(_) => Kind::Provider,
-            Self::Trust(_) | Self::Packages(_) => Kind::Configuration,
+            Self::Trust(_) | Self::Packages(_) | Self::Secrets(_) => Kind::Configuration,
             Self::Codex(ClientError::UnsupportedVersion { .. }) => Kind::Image,
             // The template and what a call may override are ours, and were checked.
             Self::Codex(ClientError::ConfigRefused { .. }) => Kind::Internal,

@@ -15,12 +15,14 @@ use crate::plan::identity::SessionId;
 use crate::plan::launch::LaunchPlan;
 use crate::plan::proof::Proof;
 use crate::plan::request::{Request, WorkspaceRequest};
+use crate::plan::secrets::planned;
 use crate::session::container::Container;
 use crate::session::directory::{Sealed, SessionDirectory};
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
 use crate::session::journal::{RecordedApprover, SessionJournal};
 use crate::session::registry::StartSession;
+use crate::session::secrets;
 use crate::wire::link::{Ending, LinkError};
 use crate::workspace::copy::{self, CopyLimits, CopyOwner, Skipped};
 use crate::workspace::manifest::{GitEntry, Manifest};
@@ -76,8 +78,18 @@ pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -
     let image = ground.image().await?;
     let packages = ground.packages().await?;
     let session_dir = config.state_dir.value.join("sessions").join(session.as_str());
+    // Only then is the place looked at: a machine without one starts all sessions that need none.
+    let secrets = match config.secrets.is_empty() {
+        true => Vec::new(),
+        false => {
+            let runtime_dir = surroundings.variable("XDG_RUNTIME_DIR").map(Path::new);
+            let place = secrets::place(config.secrets_dir.as_ref(), runtime_dir)?;
+            planned(&config.secrets, &place.join(session.as_str()))
+        }
+    };
     let request = Request {
         session,
+        secrets,
         workspace: WorkspaceRequest {
             // A link or a file there points elsewhere, and is copied as it is.
             has_git_dir: folder.join(".git").symlink_metadata().is_ok_and(|entry| entry.is_dir()),
@@ -129,12 +141,16 @@ async fn launch_recorded(
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
         broker = ground.broker.for_session(SessionTerms::of(&ground.config, Arc::new(journal.clone()))) => broker?,
     };
+    let secrets = tokio::select! {
+        () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
+        contents = secrets::read(&plan.secrets, &ground.secrets) => contents?,
+    };
     let egress = ground.egress.for_session(
         plan.network.policy.clone(),
         plan.network.limits.clone(),
         Arc::new(journal.clone()),
     );
-    let (directory, manifest) = make_directory(&ground, start, &plan, &folder, give_up.clone()).await?;
+    let (directory, manifest) = make_directory(&ground, start, &plan, &folder, secrets, give_up.clone()).await?;
     let mut container = Container::start(Arc::clone(&ground), plan.clone(), directory).await?;
     let came_up = tokio::select! {
         biased;
@@ -188,6 +204,7 @@ async fn make_directory(
     start: &StartSession,
     plan: &LaunchPlan,
     folder: &Path,
+    secrets: Vec<secrets::Content>,
     give_up: CancellationToken,
 ) -> Result<(SessionDirectory, Arc<Manifest>), SessionError> {
     let config = settings::render(&SessionConfig {
@@ -225,6 +242,7 @@ async fn make_directory(
             cargo_config: plan.network.cargo_config.as_deref(),
         };
         let filled = directory.seal(&contents, &plan.user).map_err(failed).and_then(|()| {
+            secrets::stage(directory.root(), &secrets, &plan.user)?;
             Ok(copy::copy(
                 &folder,
                 &directory.files.workspace,

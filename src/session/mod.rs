@@ -16,6 +16,7 @@
 //! - [`turn`]: what a turn came to.
 //! - [`workspace_copy`]: the copy of the folder, shared by actor and handle.
 //! - [`directory`]: the session's files on the host.
+//! - [`secrets`]: the files of secret mounts, in memory.
 //! - [`removal`]: takes away a tree that the container wrote.
 //! - [`staging`]: the copy of this binary that becomes PID 1.
 //! - [`sweep`]: removes what dead owners left.
@@ -32,6 +33,7 @@ pub mod journal;
 pub mod launch;
 pub mod registry;
 pub mod removal;
+pub mod secrets;
 pub mod staging;
 pub mod surroundings;
 pub mod sweep;

@@ -22,4 +22,5 @@ mod inside;
 mod lying_engine;
 mod packages;
 mod refusals;
+mod secrets;
 mod turns;
