@@ -8,6 +8,7 @@ use codex_mcp::engine::argv;
 use codex_mcp::obs;
 use codex_mcp::plan::LaunchPlan;
 use codex_mcp::plan::request::WorkspaceAccess;
+use codex_mcp::session::asked::Asked;
 use codex_mcp::session::directory::{Sealed, SessionDirectory};
 use codex_mcp::session::ground::Ground;
 use codex_mcp::session::launch::Decided;
@@ -47,6 +48,10 @@ pub fn sessions(root: &Path, engine: &str, model: &str, extra: &str) -> Sessions
         executable: super::program(),
     };
     Sessions::new(Arc::new(config), Arc::new(surroundings))
+}
+
+pub fn asked() -> Asked {
+    Asked::by_command_line("bench", BTreeMap::new())
 }
 
 pub fn request() -> StartSession {

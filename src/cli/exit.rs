@@ -26,6 +26,8 @@ pub enum Exit {
     /// The container ended before its session did.
     SessionLost,
     Internal,
+    /// The audit is not as it was written.
+    AuditBroken,
     /// SIGINT.
     Interrupted,
     /// SIGTERM.
@@ -33,7 +35,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Success,
         Self::TurnFailed,
         Self::Usage,
@@ -44,6 +46,7 @@ impl Exit {
         Self::Provider,
         Self::SessionLost,
         Self::Internal,
+        Self::AuditBroken,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -60,6 +63,7 @@ impl Exit {
             Self::Provider => 7,
             Self::Internal => 8,
             Self::SessionLost => 9,
+            Self::AuditBroken => 10,
             // 128 + the signal's number, as shells have it.
             Self::Interrupted => 130,
             Self::Terminated => 143,

@@ -4,11 +4,13 @@
 //! to either. This room must never decide what a launch may do: that is `config` and `plan`.
 //!
 //! - [`flags`]: the flags that `serve`, `run` and `plan` share.
-//! - [`serve`], [`run`], [`demo`], [`plan`], [`image`]: one file a command.
-//! - [`render`], [`json_lines`], [`plan_text`], [`style`]: what is printed, as data (pure).
+//! - [`serve`], [`run`], [`demo`], [`plan`], [`image`], [`audit`]: one file a command.
+//! - [`render`], [`json_lines`], [`plan_text`], [`audit_text`], [`style`]: what is printed, as data (pure).
 //! - [`output`]: prints it.
 //! - [`exit`]: the table of exit codes.
 
+pub mod audit;
+pub mod audit_text;
 pub mod demo;
 pub mod exit;
 pub mod flags;
@@ -59,6 +61,8 @@ pub enum Command {
     Plan(plan::PlanArgs),
     /// Build, list or verify the image that sessions run in
     Image(image::ImageArgs),
+    /// Show what was recorded of past and present sessions, or check that nobody changed it
+    Audit(audit::AuditArgs),
 }
 
 /// Runs the command that this process was started with.
@@ -77,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => on_runtime(demo::demo(args)),
         Command::Plan(args) => on_runtime(plan::plan(args)),
         Command::Image(args) => on_runtime(image::image(args)),
+        Command::Audit(args) => on_runtime(audit::audit(args)),
     };
     exit.into()
 }

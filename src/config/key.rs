@@ -95,6 +95,8 @@ pub const SECRET_COMMAND: Key = Key::new("secrets.*.from.command");
 pub const SECRET_PATH: Key = Key::new("secrets.*.path");
 pub const QUOTA_SESSION_TOKENS: Key = Key::new("quota.session.tokens");
 pub const QUOTA_SESSION_REQUESTS: Key = Key::new("quota.session.requests");
+pub const AUDIT_FILE_SIZE: Key = Key::new("audit.file_size");
+pub const AUDIT_KEEP: Key = Key::new("audit.keep");
 pub const LOG_FILTER: Key = Key::new("log.filter").variable(environment::LOG).flag("--log");
 pub const LOG_FORMAT: Key = Key::new("log.format").variable(environment::LOG_FORMAT);
 
@@ -153,6 +155,8 @@ pub const REGISTRY: &[Key] = &[
     SECRET_PATH,
     QUOTA_SESSION_TOKENS,
     QUOTA_SESSION_REQUESTS,
+    AUDIT_FILE_SIZE,
+    AUDIT_KEEP,
     LOG_FILTER,
     LOG_FORMAT,
 ];

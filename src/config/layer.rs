@@ -46,6 +46,7 @@ pub struct Values {
     pub network: NetworkValues,
     pub secrets: BTreeMap<Spanned<String>, SecretValues>,
     pub quota: QuotaValues,
+    pub audit: AuditValues,
     pub log: LogValues,
 }
 
@@ -144,6 +145,13 @@ pub struct NetworkValues {
 
 /// Each item has its own place, and so each rule of a list its own line.
 pub type ListValues = Vec<Spanned<String>>;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct AuditValues {
+    pub file_size: Option<Spanned<Scalar>>,
+    pub keep: Option<Spanned<Scalar>>,
+}
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]

@@ -6,6 +6,8 @@
 //!
 //! - [`quantity`], [`name`], [`url`]: sizes, shares, durations, names, addresses: parsed once.
 //! - [`host`], [`authority`], [`rule`], [`breadth`], [`network`]: what a session may reach.
+//! - [`audit`]: how much of the audit is kept.
+//! - [`moment`]: a moment as people write it.
 //! - [`secret`]: files that a container sees and this machine's disk does not.
 //! - [`proxy`]: the operator's own proxy. [`provider`], [`secret_source`]: a model's provider, and where its key is found.
 //! - [`origin`]: where a value came from.
@@ -17,6 +19,7 @@
 //! - [`load`]: reads the files and the environment.
 //! - [`error`]: what is wrong with a configuration, and how to mend it.
 
+pub mod audit;
 pub mod authority;
 pub mod breadth;
 pub mod environment;
@@ -26,6 +29,7 @@ pub mod interpolate;
 pub mod key;
 pub mod layer;
 pub mod load;
+pub mod moment;
 pub mod name;
 pub mod network;
 pub mod origin;
@@ -72,6 +76,7 @@ pub struct Config {
     pub state_dir: Sourced<PathBuf>,
     /// Where fetched packages and bootstrapped bases are kept.
     pub cache_dir: Sourced<PathBuf>,
+    pub audit: audit::AuditSettings,
     pub log: LogSettings,
 }
 

@@ -23,6 +23,7 @@ use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
 
+mod audit;
 mod network;
 mod provider;
 mod proxy;
@@ -118,6 +119,7 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
             ".local/state",
         )?,
         cache_dir: stack.directory(key::CACHE_DIR, |v| v.cache_dir.as_ref(), "XDG_CACHE_HOME", ".cache")?,
+        audit: stack.audit()?,
         log: LogSettings {
             filter: needed(
                 key::LOG_FILTER,

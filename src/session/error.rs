@@ -3,6 +3,7 @@
 //! Each text is shown to a person or a calling model as it is: it says what happened and what mends it. The kinds
 //! below are what the exit code and the tool result are made from, so nobody has to read the text.
 
+use crate::audit::{Failure, NotRecorded};
 use crate::auth::broker::BrokerError;
 use crate::codex::error::ClientError;
 use crate::codex::event::ThreadId;
@@ -93,6 +94,8 @@ pub enum SessionError {
     CodexConfig(#[from] OperatorsOverrideError),
     #[error(transparent)]
     Codex(#[from] ClientError),
+    #[error(transparent)]
+    Unrecorded(#[from] NotRecorded),
     /// The session is over; says why, as far as it is known.
     #[error("the session has ended: {0}")]
     Ended(EndReason),
@@ -144,7 +147,8 @@ impl SessionError {
             Self::Codex(ClientError::UnsupportedVersion { .. }) => Kind::Image,
             // The template and what a call may override are ours, and were checked.
             Self::Codex(ClientError::ConfigRefused { .. }) => Kind::Internal,
-            Self::Codex(ClientError::NotAsAsked { .. })
+            Self::Unrecorded(_)
+            | Self::Codex(ClientError::NotAsAsked { .. })
             | Self::Link(LinkError::Contract { .. } | LinkError::Refused(_))
             | Self::ThreadTaken(_) => Kind::Refused,
             Self::Codex(_) | Self::Ended(_) | Self::Link(_) | Self::ShuttingDown | Self::TurnCancelled => Kind::Lost,
@@ -160,6 +164,9 @@ pub enum EndReason {
     Stopped,
     #[error("nobody holds it any more")]
     Abandoned,
+    /// What it does can't be recorded any more.
+    #[error("it was ended, because {0}")]
+    Unaudited(Failure),
     /// Its container or the app-server in it ended by itself.
     #[error("{why}{}", kept(.salvaged.as_deref()))]
     Lost {

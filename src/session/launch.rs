@@ -21,6 +21,7 @@ use crate::session::container::Container;
 use crate::session::directory::{Sealed, SessionDirectory};
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
+use crate::session::journal::{RecordedApprover, SessionJournal};
 use crate::session::registry::StartSession;
 use crate::session::secrets;
 use crate::wire::link::{Ending, LinkError};
@@ -55,6 +56,7 @@ pub struct Launched {
     pub client: Client,
     pub events: Events,
     pub codex: Ending,
+    pub journal: SessionJournal,
 }
 
 /// Decides what a launch would be. Changes nothing, but may ask engine and package clients.
@@ -114,6 +116,23 @@ pub async fn launch(
     ground: Arc<Ground>,
     start: &StartSession,
     decided: Decided,
+    journal: SessionJournal,
+    give_up: &CancellationToken,
+    hurry: impl Future<Output = ()> + Send,
+) -> Result<Launched, SessionError> {
+    journal.launching(&decided.plan, &decided.folder).await?;
+    let launched = launch_recorded(ground, start, decided, &journal, give_up, hurry).await;
+    if let Err(error) = &launched {
+        journal.not_started(error).await;
+    }
+    launched
+}
+
+async fn launch_recorded(
+    ground: Arc<Ground>,
+    start: &StartSession,
+    decided: Decided,
+    journal: &SessionJournal,
     give_up: &CancellationToken,
     hurry: impl Future<Output = ()> + Send,
 ) -> Result<Launched, SessionError> {
@@ -121,21 +140,23 @@ pub async fn launch(
     let broker = tokio::select! {
         // A key may come from a command that takes its time.
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
-        broker = ground.broker.for_session(SessionTerms::of(&ground.config)) => broker?,
+        broker = ground.broker.for_session(SessionTerms::of(&ground.config, Arc::new(journal.clone()))) => broker?,
     };
     let secrets = tokio::select! {
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
         contents = secrets::read(&plan.secrets, &ground.secrets) => contents?,
     };
-    let egress = ground
-        .egress
-        .for_session(plan.network.policy.clone(), plan.network.limits.clone());
+    let egress = ground.egress.for_session(
+        plan.network.policy.clone(),
+        plan.network.limits.clone(),
+        Arc::new(journal.clone()),
+    );
     let (directory, manifest) = make_directory(&ground, start, &plan, &folder, secrets, give_up.clone()).await?;
     let mut container = Container::start(Arc::clone(&ground), plan.clone(), directory).await?;
     let came_up = tokio::select! {
         biased;
         () = give_up.cancelled() => Err(SessionError::ShuttingDown),
-        came_up = come_up(&mut container, &broker, &egress, &ground.config, start) => came_up,
+        came_up = come_up(&mut container, &broker, &egress, &ground.config, start, journal) => came_up,
     };
     match came_up {
         Ok(up) => Ok(Launched {
@@ -150,6 +171,7 @@ pub async fn launch(
             client: up.client,
             events: up.events,
             codex: up.codex,
+            journal: journal.clone(),
         }),
         Err(error) => {
             ground.forget_image();
@@ -274,8 +296,10 @@ async fn come_up(
     egress: &SessionEgress,
     config: &Config,
     start: &StartSession,
+    journal: &SessionJournal,
 ) -> Result<Up, SessionError> {
     let (link, proof) = container.prove(broker, egress).await?;
+    journal.limits_proven(&proof)?;
     let plan = container.plan();
     let spawned = link.spawn(&plan.codex).await.map_err(|error| match error {
         LinkError::Spawn(reason) => SessionError::CodexMissing {
@@ -284,13 +308,17 @@ async fn come_up(
         },
         other => SessionError::Link(other),
     })?;
-    let (client, events) = Client::connect(spawned.stream, Arc::new(DeclineAll));
+    let (client, events) = Client::connect(
+        spawned.stream,
+        Arc::new(RecordedApprover::new(DeclineAll, journal.clone())),
+    );
     client.initialize().await?;
     let model = start.model.as_ref().map(|model| &model.value);
     let thread = client
         .start_thread(&plan.workspace_inside, &start.thread, model)
         .await?;
     container.record_thread(&thread.thread)?;
+    journal.thread_started(&thread)?;
     // Where nobody named one, nothing has run inside yet but Codex, which says what its default is.
     let model = named_model(config, start).map_or(thread.model.as_str(), ModelId::as_str);
     broker.begin(BTreeSet::from([model.to_owned()]));

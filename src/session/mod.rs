@@ -9,6 +9,8 @@
 //! - [`surroundings`]: what the process was started with.
 //! - [`ground`]: what every launch stands on: facts, engine, staged guest, broker; found out once.
 //! - [`container`]: one container: started, proven, watched, ended.
+//! - [`asked`]: who asked for a session or a turn.
+//! - [`journal`]: what of a session becomes a record of the audit; [`told`] (pure) keeps a guest from flooding it.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`actor`]: the loop of one session.
 //! - [`turn`]: what a turn came to.
@@ -21,11 +23,13 @@
 //! - [`error`]: why a session could not start or ended.
 
 pub mod actor;
+pub mod asked;
 pub mod container;
 pub mod directory;
 pub mod error;
 pub mod ground;
 pub mod handle;
+pub mod journal;
 pub mod launch;
 pub mod registry;
 pub mod removal;
@@ -33,5 +37,6 @@ pub mod secrets;
 pub mod staging;
 pub mod surroundings;
 pub mod sweep;
+mod told;
 pub mod turn;
 mod workspace_copy;

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::auth::broker::answer::whole;
+use crate::auth::broker::passage::Endpoint;
+use crate::auth::broker::witness::Unwitnessed;
 use crate::config::network::Resolution;
 use crate::config::provider::{ExtraHeader, KeyHeader};
 use crate::config::quantity::{BaseUrl, Scheme};
@@ -53,6 +55,25 @@ fn terms(provider: &str) -> SessionTerms {
             tokens: None,
             requests: None,
         },
+        witness: Arc::new(Record::Kept(Mutex::default())),
+    }
+}
+
+#[derive(Debug)]
+enum Record {
+    Kept(Mutex<Vec<String>>),
+    Full,
+}
+
+impl Witness for Record {
+    fn credential_used(&self, provider: &ProviderName, endpoint: Endpoint) -> Result<(), Unwitnessed> {
+        match self {
+            Self::Kept(uses) => {
+                uses.lock().unwrap().push(format!("{provider} {}", endpoint.path()));
+                Ok(())
+            }
+            Self::Full => Err(Unwitnessed),
+        }
     }
 }
 
@@ -652,4 +673,29 @@ async fn a_command_is_asked_for_another_key_when_its_last_one_is_refused() {
     assert!(read_request(&mut provider).await.contains("Bearer key-number-2\r\n"));
     provider.write_all(events(1, 1).as_bytes()).await.unwrap();
     assert!(read_answer(&mut guest).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn no_credential_is_used_that_is_on_no_record() {
+    let mut bench = bench().await;
+    let address = bench.listener.local_addr().unwrap();
+    let full = SessionTerms {
+        witness: Arc::new(Record::Full),
+        ..terms("openai")
+    };
+    bench.session = broker(address, Some("KEY")).for_session(full).await.unwrap();
+    bench.session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
+    let (_, error) = bench.refused(&post("", BODY)).await;
+    assert_eq!(error["code"], "codex_mcp_not_recorded");
+
+    let record = Arc::new(Record::Kept(Mutex::default()));
+    let kept = SessionTerms {
+        witness: Arc::clone(&record) as Arc<dyn Witness>,
+        ..terms("openai")
+    };
+    bench.session = broker(address, Some("KEY")).for_session(kept).await.unwrap();
+    bench.session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
+    bench.exchange(&post("", BODY), &events(1, 1)).await;
+    let Record::Kept(uses) = &*record else { panic!() };
+    assert_eq!(*uses.lock().unwrap(), ["openai /responses"]);
 }
