@@ -1,6 +1,7 @@
 //! A world for sessions, and a session's directory, made as a launch makes it.
 
 use codex_mcp::codex::client::ThreadSettings;
+use codex_mcp::codex::overrides::Overrides;
 use codex_mcp::codex::settings::{self, SessionConfig};
 use codex_mcp::config::{self, ConfigFlags};
 use codex_mcp::engine::argv;
@@ -72,6 +73,7 @@ pub fn prepare(ground: &Ground, decided: &Decided) -> SessionDirectory {
         model: config.codex.model.as_ref().map(|model| &model.value),
         effort: None,
         web_search: config.codex.web_search.value,
+        overrides: &Overrides::default(),
         command_environment: &plan.network.command_environment,
     })
     .unwrap();

@@ -2,6 +2,7 @@
 
 use crate::codex::error::TurnErrorKind as Kind;
 use crate::codex::event::TurnOutcome;
+use crate::codex::overrides::OperatorsOverrideError;
 use crate::config::ConfigError;
 use crate::session::error::{SessionError, SessionErrorKind};
 
@@ -94,6 +95,12 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Configuration, error.to_string())
+    }
+}
+
+impl From<OperatorsOverrideError> for Failure {
+    fn from(error: OperatorsOverrideError) -> Self {
         Self::new(Exit::Configuration, error.to_string())
     }
 }

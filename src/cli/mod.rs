@@ -26,6 +26,7 @@ pub mod run;
 pub mod serve;
 pub mod style;
 
+use crate::codex::overrides::parse_operators;
 use crate::config::{self, Config, ConfigFlags};
 use crate::image::lock;
 use crate::obs;
@@ -125,6 +126,8 @@ fn current_dir() -> Result<PathBuf, Failure> {
 /// Loads the configuration and starts logging.
 fn configure(flags: &ConfigFlags) -> Result<Config, Failure> {
     let config = config::load(flags)?;
+    // Which settings Codex takes, `codex` knows. Said here, so that no server starts that would refuse every session.
+    parse_operators(&config.codex.config)?;
     obs::init(&config.log);
     Ok(config)
 }

@@ -58,6 +58,7 @@ pub const MODEL: Key = Key::new("codex.model").variable(environment::MODEL).flag
 pub const EFFORT: Key = Key::new("codex.effort").variable(environment::EFFORT).flag("--effort");
 pub const MODELS: Key = Key::new("codex.models");
 pub const WEB_SEARCH: Key = Key::new("codex.web_search");
+pub const CODEX_CONFIG: Key = Key::new("codex.config.*");
 pub const BASE_URL: Key = Key::new("providers.*.base_url");
 pub const KEY_ENV: Key = Key::new("providers.*.key.env");
 pub const KEY_FILE: Key = Key::new("providers.*.key.file");
@@ -119,6 +120,7 @@ pub const REGISTRY: &[Key] = &[
     EFFORT,
     MODELS,
     WEB_SEARCH,
+    CODEX_CONFIG,
     BASE_URL,
     KEY_ENV,
     KEY_FILE,

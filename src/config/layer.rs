@@ -71,6 +71,8 @@ pub struct CodexValues {
     pub effort: Option<Spanned<String>>,
     pub models: Option<ListValues>,
     pub web_search: Option<Spanned<String>>,
+    /// Of Codex's own kinds: `codex::overrides` checks them.
+    pub config: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

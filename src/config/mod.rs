@@ -126,6 +126,8 @@ pub struct CodexSettings {
     /// What a call may choose beside `model`. Empty: any.
     pub models: Vec<Sourced<ModelId>>,
     pub web_search: Sourced<WebSearch>,
+    /// Of Codex's own configuration, as written: `codex::overrides` says what may be set.
+    pub config: BTreeMap<String, Sourced<serde_json::Value>>,
 }
 
 /// Whether the provider may search the web for the model. It reads any address then, on its own network.

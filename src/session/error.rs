@@ -7,6 +7,7 @@ use crate::audit::{Failure, NotRecorded};
 use crate::auth::broker::BrokerError;
 use crate::codex::error::ClientError;
 use crate::codex::event::ThreadId;
+use crate::codex::overrides::OperatorsOverrideError;
 use crate::codex::settings::TemplateError;
 use crate::config::Sourced;
 use crate::config::quantity::ModelId;
@@ -90,6 +91,8 @@ pub enum SessionError {
     #[error(transparent)]
     Template(#[from] TemplateError),
     #[error(transparent)]
+    CodexConfig(#[from] OperatorsOverrideError),
+    #[error(transparent)]
     Codex(#[from] ClientError),
     #[error(transparent)]
     Unrecorded(#[from] NotRecorded),
@@ -140,7 +143,7 @@ impl SessionError {
                 Kind::Refused
             }
             Self::Broker(_) => Kind::Provider,
-            Self::Trust(_) | Self::Packages(_) | Self::Secrets(_) => Kind::Configuration,
+            Self::Trust(_) | Self::Packages(_) | Self::Secrets(_) | Self::CodexConfig(_) => Kind::Configuration,
             Self::Codex(ClientError::UnsupportedVersion { .. }) => Kind::Image,
             // The template and what a call may override are ours, and were checked.
             Self::Codex(ClientError::ConfigRefused { .. }) => Kind::Internal,

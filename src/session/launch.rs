@@ -6,6 +6,7 @@
 use crate::auth::broker::{SessionBroker, SessionTerms};
 use crate::codex::approver::DeclineAll;
 use crate::codex::client::{Client, Events, StartedThread};
+use crate::codex::overrides::parse_operators;
 use crate::codex::settings::{self, SessionConfig};
 use crate::config::quantity::ModelId;
 use crate::config::{CodexSettings, Config};
@@ -212,6 +213,7 @@ async fn make_directory(
         model: named_model(&ground.config, start),
         effort: ground.config.codex.effort.as_ref().map(|effort| effort.value),
         web_search: ground.config.codex.web_search.value,
+        overrides: &parse_operators(&ground.config.codex.config)?,
         command_environment: &plan.network.command_environment,
     })?;
     let (ground, plan, folder) = (Arc::clone(ground), plan.clone(), folder.to_owned());

@@ -125,7 +125,11 @@ fn first_fit(candidates: Vec<PathBuf>) -> Result<PathBuf, SecretsError> {
     for candidate in candidates {
         // What others may list is no harm: ours is below it, and closed. What they may write is.
         match check(&candidate, 0o022) {
-            Ok(()) => return Ok(candidate.join("codex-mcp/secrets")),
+            Ok(()) => {
+                // Engines take a link in a mount's source for something else than what it points at.
+                let real = candidate.canonicalize().unwrap_or(candidate);
+                return Ok(real.join("codex-mcp/secrets"));
+            }
             Err(flaw) => tried.push((candidate, flaw)),
         }
     }

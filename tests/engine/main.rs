@@ -15,9 +15,11 @@ mod support;
 
 mod audit;
 mod broker;
+mod codex_traffic;
 mod egress;
 mod ends;
 mod hardening;
+mod hostile_repository;
 mod inside;
 mod lying_engine;
 mod packages;
