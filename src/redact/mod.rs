@@ -236,10 +236,13 @@ mod tests {
 
     #[test]
     fn each_line_of_a_long_value_is_known_and_a_short_word_is_not() {
-        let redactor = knowing(&["-first line of a key-\nshort\n-second line of a key-\n", "abc"]);
+        let redactor = knowing(&[
+            "-first-line-of-a-key-\nshort\n-second-line-of-a-key-\na line of many words\n",
+            "abc",
+        ]);
         assert_eq!(
-            redactor.text("x -second line of a key- short abc"),
-            "x [redacted] short abc"
+            redactor.text("x -second-line-of-a-key- short abc; a line of many words"),
+            "x [redacted] short abc; a line of many words"
         );
     }
 

@@ -15,6 +15,7 @@ mod support;
 
 mod audit;
 mod broker;
+mod canary;
 mod codex_traffic;
 mod egress;
 mod ends;
