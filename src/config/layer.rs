@@ -40,6 +40,7 @@ pub struct Values {
     pub cache_dir: Option<Spanned<String>>,
     pub limits: LimitValues,
     pub codex: CodexValues,
+    pub auth: AuthValues,
     pub providers: BTreeMap<Spanned<String>, ProviderValues>,
     pub workspace: WorkspaceValues,
     pub network: NetworkValues,
@@ -90,6 +91,15 @@ pub struct QuotaValues {
 pub struct SessionQuotaValues {
     pub tokens: Option<Spanned<Scalar>>,
     pub requests: Option<Spanned<Scalar>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct AuthValues {
+    pub mode: Option<Spanned<String>>,
+    pub file: Option<Spanned<String>>,
+    pub chatgpt_base_url: Option<Spanned<String>>,
+    pub token_url: Option<Spanned<String>>,
 }
 
 /// Exactly one of them is set in a key that makes sense; `resolve` checks it.

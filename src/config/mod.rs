@@ -6,6 +6,8 @@
 //!
 //! - [`quantity`], [`name`], [`url`]: sizes, shares, durations, names, addresses: parsed once.
 //! - [`host`], [`authority`], [`rule`], [`breadth`], [`network`]: what a session may reach.
+//! - [`auth`]: by a key, or by the host's ChatGPT login.
+//! - [`moment`]: a moment as people write it.
 //! - [`proxy`]: the operator's own proxy. [`provider`], [`secret_source`]: a model's provider, and where its key is found.
 //! - [`origin`]: where a value came from.
 //! - [`key`]: the registry of keys, each with its variable and flag.
@@ -16,6 +18,7 @@
 //! - [`load`]: reads the files and the environment.
 //! - [`error`]: what is wrong with a configuration, and how to mend it.
 
+pub mod auth;
 pub mod authority;
 pub mod breadth;
 pub mod environment;
@@ -25,6 +28,7 @@ pub mod interpolate;
 pub mod key;
 pub mod layer;
 pub mod load;
+pub mod moment;
 pub mod name;
 pub mod network;
 pub mod origin;
@@ -59,6 +63,7 @@ pub struct Config {
     pub image: Sourced<ImageReference>,
     pub limits: Limits,
     pub codex: CodexSettings,
+    pub auth: auth::AuthSettings,
     pub providers: BTreeMap<ProviderName, Provider>,
     pub workspace: WorkspaceSettings,
     pub network: network::NetworkSettings,

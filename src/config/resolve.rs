@@ -23,6 +23,7 @@ use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
 
+mod auth;
 mod network;
 mod provider;
 mod proxy;
@@ -88,6 +89,7 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
     };
     let providers = stack.providers()?;
     let codex = stack.codex(flags, layers.codex.as_ref(), &providers)?;
+    let auth = stack.auth(&codex.provider)?;
     Ok(Config {
         runtime: needed(
             key::RUNTIME,
@@ -99,6 +101,7 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
         )?,
         limits: stack.limits(flags)?,
         codex,
+        auth,
         providers,
         workspace: stack.workspace(flags)?,
         network: stack.network(flags)?,

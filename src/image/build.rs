@@ -17,7 +17,8 @@ use super::inspect;
 use super::lock::{Platform, Release};
 use super::recipe::{Base, BaseChoice, PackageName, Recipe, Suite, default_reference};
 use super::tools::{SHORT, Tools};
-use super::{context, rootfs, time, verify};
+use super::{context, rootfs, verify};
+use crate::config::moment;
 use crate::config::name::ImageReference;
 use crate::host::HostFacts;
 use crate::host::image_labels;
@@ -143,7 +144,7 @@ impl Work<'_> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        commands::labels(self.recipe, &time::rfc3339(now))
+        commands::labels(self.recipe, &moment::rfc3339(now))
     }
 
     /// The engine's own build on top of `base`. Returns the id of the nameless image.

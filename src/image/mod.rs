@@ -11,7 +11,6 @@
 //! - [`inspect`]: what an engine says about an image, parsed.
 //! - [`checks`]: what an image is asked and how the answers are judged.
 //! - [`environment`]: which variables a tool gets to see.
-//! - [`time`]: RFC 3339 from seconds.
 //! - [`error`], [`progress`]: what goes wrong, and how a watcher is told.
 //!
 //! Effects:
@@ -42,7 +41,6 @@ pub mod lock;
 pub mod progress;
 pub mod recipe;
 pub mod rootfs;
-pub mod time;
 pub mod tools;
 pub mod vendor;
 pub mod verify;

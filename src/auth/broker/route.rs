@@ -151,7 +151,7 @@ impl Route {
                 Ok(Err(error)) => error,
                 Err(_) => UpstreamError::Unreachable(format!("no answer within {} s", BEGIN_TIMEOUT.as_secs())),
             };
-            let may_help = matches!(failure, UpstreamError::Unreachable(_));
+            let may_help = matches!(failure, UpstreamError::NotConnected(_) | UpstreamError::Unreachable(_));
             let Some(wait) = retry::wait_after(attempt, chance()).filter(|_| may_help) else {
                 return Err(self.failed(failure));
             };
@@ -250,7 +250,7 @@ impl Route {
                 base_url,
                 reason: error.to_string(),
             },
-            UpstreamError::Unreachable(reason) => Refusal::Unreachable {
+            UpstreamError::NotConnected(reason) | UpstreamError::Unreachable(reason) => Refusal::Unreachable {
                 provider,
                 base_url,
                 reason,

@@ -1,6 +1,15 @@
-//! RFC 3339 in UTC from seconds since 1970.
+//! A moment as people write it: RFC 3339 in UTC.
 
-/// `2026-11-22T13:50:05Z` for 1795355405.
+use std::time::Duration;
+
+/// With milliseconds: `2026-11-22T13:50:05.017Z`. `since_1970` is what the clock says.
+pub fn rfc3339_millis(since_1970: Duration) -> String {
+    let whole = rfc3339(since_1970.as_secs());
+    let whole = whole.strip_suffix('Z').unwrap_or(&whole);
+    format!("{whole}.{:03}Z", since_1970.subsec_millis())
+}
+
+/// `2026-11-22T13:50:05Z` for 1795355405 seconds since 1970.
 pub fn rfc3339(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
@@ -43,6 +52,10 @@ mod tests {
         ] {
             assert_eq!(rfc3339(seconds), text);
         }
+        assert_eq!(
+            rfc3339_millis(Duration::from_millis(1_795_355_405_017)),
+            "2026-11-22T13:50:05.017Z"
+        );
     }
 
     #[test]
