@@ -5,13 +5,16 @@
 //! and never forward a header, method or path that is not on its list.
 //!
 //! - [`secret`]: the type, and reading one from its source.
-//! - [`credential`]: a secret → what goes with a request.
+//! - [`credential`]: a secret or a login → what goes with a request. [`destination`]: where it goes.
+//! - [`chatgpt`]: the host's own Codex login, for requests to the ChatGPT backend.
 //! - [`upstream`]: the provider's end: TLS, the request.
 //! - [`proxy_credentials`]: user and password for the operator's own proxy.
 //! - [`broker`]: serves the guest's model connections.
 
 pub mod broker;
+pub mod chatgpt;
 pub mod credential;
+pub mod destination;
 pub mod proxy_credentials;
 pub mod secret;
 pub mod upstream;

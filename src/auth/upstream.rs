@@ -59,6 +59,10 @@ pub enum UpstreamError {
     /// There is nothing to trust.
     #[error("{0}")]
     Trust(#[from] TrustError),
+    /// There is no connection: nothing was sent.
+    #[error("{0}")]
+    NotConnected(String),
+    /// Something may have been sent.
     #[error("{0}")]
     Unreachable(String),
 }
@@ -127,6 +131,9 @@ fn classify(error: &ClientError) -> UpstreamError {
     }
     // The outer errors say no more than "client error (Connect)".
     let innermost = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
+    if error.is_connect() {
+        return UpstreamError::NotConnected(innermost);
+    }
     UpstreamError::Unreachable(innermost)
 }
 

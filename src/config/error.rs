@@ -2,7 +2,7 @@
 
 use crate::config::breadth::TooBroad;
 use crate::config::name::NameError;
-use crate::config::origin::Origin;
+use crate::config::origin::{Origin, Sourced};
 use crate::config::provider::HeaderError;
 use crate::config::proxy::ProxyError;
 use crate::config::quantity::{ProviderName, QuantityError};
@@ -36,6 +36,15 @@ pub enum ConfigError {
         at: Origin,
         provider: ProviderName,
         known: Vec<ProviderName>,
+    },
+    #[error(
+        "{at}: `auth.mode` = \"chatgpt\" is for the provider `openai`, but codex.provider is `{}` (from {}); use `auth.mode = \
+         \"key\"` with that provider, or `codex.provider = \"openai\"` with the login",
+        provider.value, provider.origin
+    )]
+    LoginForOther {
+        at: Origin,
+        provider: Sourced<ProviderName>,
     },
     #[error(
         "{at}: `network.allow`: `{rule}` is too broad: {reason}; name the hosts that are needed, or mean it with \
@@ -90,6 +99,8 @@ pub enum BadValue {
     SecretPathTaken(SecretName),
     #[error("a name server is an address, perhaps with a port: `192.0.2.53`, `192.0.2.53:5353`, `[2001:db8::53]:53`")]
     NameServer,
+    #[error("tokens of a login are sent there: `https://`, or `http://` with a loopback address")]
+    PlainCredential,
     #[error("belongs to a proxy: set `network.proxy` to its address in the same file")]
     CredentialsWithoutProxy,
     #[error("expected `true` or `false`")]

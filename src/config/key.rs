@@ -59,6 +59,10 @@ pub const EFFORT: Key = Key::new("codex.effort").variable(environment::EFFORT).f
 pub const MODELS: Key = Key::new("codex.models");
 pub const WEB_SEARCH: Key = Key::new("codex.web_search");
 pub const CODEX_CONFIG: Key = Key::new("codex.config.*");
+pub const AUTH_MODE: Key = Key::new("auth.mode");
+pub const AUTH_FILE: Key = Key::new("auth.file");
+pub const AUTH_CHATGPT_BASE_URL: Key = Key::new("auth.chatgpt_base_url");
+pub const AUTH_TOKEN_URL: Key = Key::new("auth.token_url");
 pub const BASE_URL: Key = Key::new("providers.*.base_url");
 pub const KEY_ENV: Key = Key::new("providers.*.key.env");
 pub const KEY_FILE: Key = Key::new("providers.*.key.file");
@@ -121,6 +125,10 @@ pub const REGISTRY: &[Key] = &[
     MODELS,
     WEB_SEARCH,
     CODEX_CONFIG,
+    AUTH_MODE,
+    AUTH_FILE,
+    AUTH_CHATGPT_BASE_URL,
+    AUTH_TOKEN_URL,
     BASE_URL,
     KEY_ENV,
     KEY_FILE,

@@ -41,6 +41,7 @@ pub struct Values {
     pub secrets_dir: Option<Spanned<String>>,
     pub limits: LimitValues,
     pub codex: CodexValues,
+    pub auth: AuthValues,
     pub providers: BTreeMap<Spanned<String>, ProviderValues>,
     pub workspace: WorkspaceValues,
     pub network: NetworkValues,
@@ -102,6 +103,15 @@ pub struct SessionQuotaValues {
 pub struct SecretValues {
     pub from: Option<Spanned<KeyValues>>,
     pub path: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct AuthValues {
+    pub mode: Option<Spanned<String>>,
+    pub file: Option<Spanned<String>>,
+    pub chatgpt_base_url: Option<Spanned<String>>,
+    pub token_url: Option<Spanned<String>>,
 }
 
 /// Exactly one of them is set in a key that makes sense; `resolve` checks it.

@@ -9,6 +9,7 @@
 //! - [`audit`]: how much of the audit is kept.
 //! - [`moment`]: a moment as people write it.
 //! - [`secret`]: files that a container sees and this machine's disk does not.
+//! - [`auth`]: by a key, or by the host's ChatGPT login.
 //! - [`proxy`]: the operator's own proxy. [`provider`], [`secret_source`]: a model's provider, and where its key is found.
 //! - [`origin`]: where a value came from.
 //! - [`key`]: the registry of keys, each with its variable and flag.
@@ -20,6 +21,7 @@
 //! - [`error`]: what is wrong with a configuration, and how to mend it.
 
 pub mod audit;
+pub mod auth;
 pub mod authority;
 pub mod breadth;
 pub mod environment;
@@ -65,6 +67,7 @@ pub struct Config {
     pub image: Sourced<ImageReference>,
     pub limits: Limits,
     pub codex: CodexSettings,
+    pub auth: auth::AuthSettings,
     pub providers: BTreeMap<ProviderName, Provider>,
     pub workspace: WorkspaceSettings,
     pub network: network::NetworkSettings,

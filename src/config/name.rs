@@ -1,5 +1,6 @@
 //! Words with a closed or checked spelling: which engine, what to do about limits, the image, the effort, the log.
 
+use super::auth::AuthMode;
 use super::network::PackageClient;
 use super::{Enforcement, LogFormat, RuntimeChoice, WebSearch};
 use serde::Serialize;
@@ -55,6 +56,7 @@ macro_rules! words {
 }
 
 words!(RuntimeChoice, "`auto`, `podman`, `docker`", { Auto = "auto", Podman = "podman", Docker = "docker" });
+words!(AuthMode, "`key`, `chatgpt`", { Key = "key", ChatGpt = "chatgpt" });
 words!(WebSearch, "`disabled`, `live`", { Disabled = "disabled", Live = "live" });
 words!(Enforcement, "`required`, `best-effort`", { Required = "required", BestEffort = "best-effort" });
 words!(PackageClient, "`cargo`, `npm`, `pip`, `go`", { Cargo = "cargo", Npm = "npm", Pip = "pip", Go = "go" });

@@ -24,6 +24,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 mod audit;
+mod auth;
 mod network;
 mod provider;
 mod proxy;
@@ -90,6 +91,7 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
     };
     let providers = stack.providers()?;
     let codex = stack.codex(flags, layers.codex.as_ref(), &providers)?;
+    let auth = stack.auth(&codex.provider)?;
     Ok(Config {
         runtime: needed(
             key::RUNTIME,
@@ -101,6 +103,7 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
         )?,
         limits: stack.limits(flags)?,
         codex,
+        auth,
         providers,
         workspace: stack.workspace(flags)?,
         network: stack.network(flags)?,

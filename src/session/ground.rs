@@ -2,6 +2,8 @@
 //! when the first session starts, so that `initialize` never waits for an engine.
 
 use crate::auth::broker::Broker;
+use crate::auth::chatgpt::ChatGptLogin;
+use crate::auth::destination::Destination;
 use crate::auth::proxy_credentials::ProxyLogin;
 use crate::auth::secret::SecretReader;
 use crate::auth::upstream::Upstream;
@@ -131,14 +133,26 @@ impl Ground {
 }
 
 fn broker(config: &Config, surroundings: &Arc<Surroundings>, dialer: Dialer) -> Broker {
-    let ca_bundle = config.network.ca_bundle.as_ref().map(|path| path.value.clone());
-    let upstream = Upstream::new(dialer, ca_bundle);
+    let upstream = upstream(config, dialer);
+    let login = || login(config, upstream.clone());
     Broker::new(
-        config.providers.clone(),
+        Destination::all(&config.providers, &config.auth, login),
         secrets(surroundings),
-        upstream,
+        upstream.clone(),
         Redactor::of_process(),
     )
+}
+
+pub(super) fn upstream(config: &Config, dialer: Dialer) -> Upstream {
+    let ca_bundle = config.network.ca_bundle.as_ref().map(|path| path.value.clone());
+    Upstream::new(dialer, ca_bundle)
+}
+
+/// The host's ChatGPT login; `None` where no file can be named, which `config` refuses with `auth.mode = "chatgpt"`.
+fn login(config: &Config, upstream: Upstream) -> Option<ChatGptLogin> {
+    let file = config.auth.file.as_ref()?.value.clone();
+    let token_url = config.auth.token_url.value.clone();
+    Some(ChatGptLogin::new(file, token_url, upstream, Redactor::of_process()))
 }
 
 fn dialer(network: &NetworkSettings, surroundings: &Arc<Surroundings>) -> Dialer {

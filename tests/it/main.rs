@@ -9,4 +9,7 @@
 )]
 
 mod architecture;
+#[path = "../support/servers/chatgpt.rs"]
+mod chatgpt;
+mod chatgpt_login;
 mod command_line;

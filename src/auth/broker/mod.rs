@@ -26,11 +26,11 @@ pub mod timely;
 pub mod usage;
 pub mod witness;
 
-use crate::auth::credential::Credential;
+use crate::auth::destination::Destination;
 use crate::auth::secret::SecretReader;
 use crate::auth::upstream::Upstream;
 use crate::config::quantity::ProviderName;
-use crate::config::{Config, Provider, SessionQuota, WebSearch};
+use crate::config::{Config, SessionQuota, WebSearch};
 use crate::redact::Redactor;
 use crate::wire::patient::Patient;
 use budget::{Budget, Spending};
@@ -64,7 +64,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// All providers of the process.
 #[derive(Debug)]
 pub struct Broker {
-    providers: BTreeMap<ProviderName, Provider>,
+    destinations: BTreeMap<ProviderName, Arc<Destination>>,
     secrets: SecretReader,
     upstream: Upstream,
     redactor: Redactor,
@@ -115,13 +115,14 @@ fn list(names: &[ProviderName]) -> String {
 impl Broker {
     /// `redactor` knows what `secrets` reads.
     pub fn new(
-        providers: BTreeMap<ProviderName, Provider>,
+        destinations: BTreeMap<ProviderName, Destination>,
         secrets: SecretReader,
         upstream: Upstream,
         redactor: Redactor,
     ) -> Self {
+        let shared = |(name, destination)| (name, Arc::new(destination));
         Self {
-            providers,
+            destinations: destinations.into_iter().map(shared).collect(),
             secrets,
             upstream,
             redactor,
@@ -132,16 +133,18 @@ impl Broker {
     /// instead of the first turn.
     pub async fn for_session(self: &Arc<Self>, terms: SessionTerms) -> Result<SessionBroker, BrokerError> {
         let name = terms.provider;
-        let provider = self.providers.get(&name).ok_or_else(|| BrokerError::UnknownProvider {
-            name: name.clone(),
-            configured: self.providers.keys().cloned().collect(),
-        })?;
+        let destination = self
+            .destinations
+            .get(&name)
+            .ok_or_else(|| BrokerError::UnknownProvider {
+                name: name.clone(),
+                configured: self.destinations.keys().cloned().collect(),
+            })?;
         let session = SessionBroker {
             route: Arc::new(Route {
                 broker: Arc::clone(self),
                 name,
-                credential: Credential::of(provider),
-                provider: provider.clone(),
+                destination: Arc::clone(destination),
                 web_search: terms.web_search,
                 witness: terms.witness,
                 terms: OnceLock::new(),

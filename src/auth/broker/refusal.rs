@@ -44,13 +44,15 @@ pub enum Refusal {
         .what.word(), .what.key()
     )]
     Spent { what: Bound, limit: u64, origin: Origin },
-    #[error("no key for provider `{provider}` (providers.{provider}.key, {origin}): {reason}")]
-    KeyMissing {
-        provider: ProviderName,
-        /// Where it was to come from.
-        origin: String,
-        reason: String,
-    },
+    /// The reason says where it was to come from.
+    #[error("no key for provider `{provider}`: providers.{provider}.key, {reason}")]
+    KeyMissing { provider: ProviderName, reason: String },
+    /// The host's ChatGPT login can't be used; says what to run.
+    #[error("{0}")]
+    Login(String),
+    /// It could not be refreshed, and may be later.
+    #[error("{0}")]
+    LoginUnreachable(String),
     #[error("provider `{provider}` refused the key (HTTP {status}; providers.{provider}.key, {key}): {message}")]
     KeyRefused {
         provider: ProviderName,
@@ -91,7 +93,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotAllowed { .. } => StatusCode::NOT_FOUND,
-            Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
+            Self::Unreachable { .. } | Self::LoginUnreachable(_) => StatusCode::BAD_GATEWAY,
             Self::BodyTooLarge
             | Self::BodyBroken
             | Self::Unreadable(_)
@@ -100,6 +102,7 @@ impl Refusal {
             | Self::Unwitnessed(_)
             | Self::Spent { .. }
             | Self::KeyMissing { .. }
+            | Self::Login(_)
             | Self::KeyRefused { .. }
             | Self::ProviderRefused { .. }
             | Self::Redirect { .. }
@@ -119,6 +122,8 @@ impl Refusal {
             Self::Unwitnessed(_) => "codex_mcp_not_recorded",
             Self::Spent { .. } => "codex_mcp_quota_spent",
             Self::KeyMissing { .. } => "codex_mcp_key_missing",
+            Self::Login(_) => "codex_mcp_login",
+            Self::LoginUnreachable(_) => "codex_mcp_login_unreachable",
             Self::KeyRefused { .. } => "codex_mcp_key_refused",
             Self::ProviderRefused { .. } => "codex_mcp_provider_refused",
             Self::Redirect { .. } => "codex_mcp_provider_redirects",
@@ -187,14 +192,14 @@ mod tests {
     fn a_refusal_says_what_by_which_setting_and_what_mends_it() {
         let refusal = Refusal::KeyMissing {
             provider: provider(),
-            origin: "from /etc/codex-mcp.toml:7".into(),
-            reason: "environment variable K is not set; set it where codex-mcp is started".into(),
+            reason: "from /etc/codex-mcp.toml:7: environment variable K is not set; set it where codex-mcp is started"
+                .into(),
         };
         insta::assert_json_snapshot!(refusal.body(), @r#"
         {
           "error": {
             "code": "codex_mcp_key_missing",
-            "message": "no key for provider `openai` (providers.openai.key, from /etc/codex-mcp.toml:7): environment variable K is not set; set it where codex-mcp is started",
+            "message": "no key for provider `openai`: providers.openai.key, from /etc/codex-mcp.toml:7: environment variable K is not set; set it where codex-mcp is started",
             "type": "codex_mcp"
           }
         }

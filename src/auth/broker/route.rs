@@ -12,9 +12,10 @@ use crate::auth::broker::retry;
 use crate::auth::broker::screen::{Terms, screen};
 use crate::auth::broker::timely::Timely;
 use crate::auth::broker::witness::Witness;
-use crate::auth::credential::{Credential, Grant};
+use crate::auth::chatgpt::LoginErrorKind;
+use crate::auth::credential::{Credential, CredentialError, Grant};
+use crate::auth::destination::Destination;
 use crate::auth::upstream::{OutgoingBody, UpstreamError};
-use crate::config::Provider;
 use crate::config::WebSearch;
 use crate::config::quantity::ProviderName;
 use bytes::Bytes;
@@ -41,8 +42,7 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Route {
     pub broker: Arc<Broker>,
     pub name: ProviderName,
-    pub provider: Provider,
-    pub credential: Credential,
+    pub destination: Arc<Destination>,
     pub web_search: WebSearch,
     pub witness: Arc<dyn Witness>,
     /// Set when the session's thread has begun.
@@ -85,7 +85,7 @@ impl Route {
         self.witness.credential_used(&self.name, endpoint)?;
         let answer = self.send(&outgoing, &grant).await?;
         let answer = match answer.status().as_u16() {
-            401 => match self.credential.another(&self.broker.secrets, &grant).await {
+            401 => match self.another(&grant).await? {
                 Some(another) => self.send(&outgoing, &another).await?,
                 None => answer,
             },
@@ -100,18 +100,44 @@ impl Route {
     }
 
     pub async fn grant(&self) -> Result<Grant, Refusal> {
-        let grant = self.credential.grant(&self.broker.secrets).await;
-        grant.map_err(|error| Refusal::KeyMissing {
-            provider: self.name.clone(),
-            origin: self.key_origin(),
-            reason: error.to_string(),
-        })
+        let grant = self.destination.credential.grant(&self.broker.secrets).await;
+        grant.map_err(|error| self.no_credential(error))
     }
 
-    fn key_origin(&self) -> String {
-        match &self.provider.key {
-            Some(source) => format!("from {}", source.origin),
-            None => "none is set".to_owned(),
+    async fn another(&self, refused: &Grant) -> Result<Option<Grant>, Refusal> {
+        let another = self.destination.credential.another(&self.broker.secrets, refused).await;
+        another.map_err(|error| self.no_credential(error))
+    }
+
+    fn no_credential(&self, error: CredentialError) -> Refusal {
+        match error {
+            CredentialError::Login(error) => match error.kind() {
+                LoginErrorKind::Unreachable => Refusal::LoginUnreachable(error.to_string()),
+                LoginErrorKind::LogIn | LoginErrorKind::Machine => Refusal::Login(error.to_string()),
+            },
+            error => Refusal::KeyMissing {
+                provider: self.name.clone(),
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    fn credential_refused(&self, status: u16, message: String) -> Refusal {
+        let key = match &self.destination.credential {
+            Credential::ChatGpt(_) => {
+                return Refusal::Login(format!(
+                    "the ChatGPT backend refused the host's login (HTTP {status}: {message}). Look at it with `codex-mcp auth \
+                     status`; to log in again: codex login"
+                ));
+            }
+            Credential::Key { origin, .. } => format!("from {origin}"),
+            Credential::None => "none is set".to_owned(),
+        };
+        Refusal::KeyRefused {
+            provider: self.name.clone(),
+            key,
+            status,
+            message,
         }
     }
 
@@ -144,7 +170,7 @@ impl Route {
 
     /// Sends it, and sends it again where nobody answered.
     async fn send(&self, outgoing: &Outgoing, grant: &Grant) -> Result<Response<Incoming>, Refusal> {
-        let scheme = self.provider.base_url.value.scheme;
+        let scheme = self.destination.base_url.scheme;
         let mut attempt = 1;
         loop {
             let request = self.request(outgoing, grant)?;
@@ -154,7 +180,7 @@ impl Route {
                 Ok(Err(error)) => error,
                 Err(_) => UpstreamError::Unreachable(format!("no answer within {} s", BEGIN_TIMEOUT.as_secs())),
             };
-            let may_help = matches!(failure, UpstreamError::Unreachable(_));
+            let may_help = matches!(failure, UpstreamError::NotConnected(_) | UpstreamError::Unreachable(_));
             let Some(wait) = retry::wait_after(attempt, chance()).filter(|_| may_help) else {
                 return Err(self.failed(failure));
             };
@@ -182,8 +208,7 @@ impl Route {
                 reason: format!("it makes no request: {error}"),
             })?;
         *request.headers_mut() = outgoing.headers.clone();
-        for header in &self.provider.headers {
-            let header = &header.value;
+        for header in &self.destination.headers {
             request.headers_mut().insert(header.name.clone(), header.value.clone());
         }
         grant.add_to(request.headers_mut());
@@ -212,12 +237,10 @@ impl Route {
             }
             Verdict::Pass => Ok(passed(whole(self.error_words(body).await))),
             Verdict::Redirect => Err(Refusal::Redirect { provider, status }),
-            Verdict::KeyRefused => Err(Refusal::KeyRefused {
-                provider,
-                key: self.key_origin(),
-                status,
-                message: provider_message(self.error_words(body).await.as_bytes()),
-            }),
+            Verdict::KeyRefused => {
+                let message = provider_message(self.error_words(body).await.as_bytes());
+                Err(self.credential_refused(status, message))
+            }
             Verdict::Refused => Err(Refusal::ProviderRefused {
                 provider,
                 status,
@@ -253,7 +276,7 @@ impl Route {
                 base_url,
                 reason: error.to_string(),
             },
-            UpstreamError::Unreachable(reason) => Refusal::Unreachable {
+            UpstreamError::NotConnected(reason) | UpstreamError::Unreachable(reason) => Refusal::Unreachable {
                 provider,
                 base_url,
                 reason,
@@ -262,7 +285,7 @@ impl Route {
     }
 
     fn base_url(&self) -> String {
-        self.provider.base_url.value.to_string()
+        self.destination.base_url.to_string()
     }
 
     /// The answer to what was refused, which is counted.

@@ -7,7 +7,7 @@ use crate::auth::broker::witness::Unwitnessed;
 use crate::config::network::Resolution;
 use crate::config::provider::{ExtraHeader, KeyHeader};
 use crate::config::quantity::{BaseUrl, Scheme};
-use crate::config::{Origin, SecretSource, Sourced};
+use crate::config::{Origin, Provider, SecretSource, Sourced};
 use crate::dial::fixtures::{Behaviour, ConnectProxy, ESTABLISHED, settings};
 use crate::dial::proxy::Proxy;
 use crate::dial::{Dialer, Names};
@@ -81,8 +81,8 @@ fn upstream() -> Upstream {
     Upstream::new(Dialer::new(Names::new(&[])), None)
 }
 
-fn broker(address: SocketAddr, variable: Option<&str>) -> Arc<Broker> {
-    let provider = Provider {
+fn provider(address: SocketAddr, variable: Option<&str>) -> Provider {
+    Provider {
         base_url: Sourced::new(
             BaseUrl {
                 scheme: Scheme::Http,
@@ -95,11 +95,18 @@ fn broker(address: SocketAddr, variable: Option<&str>) -> Arc<Broker> {
         key: variable.map(|variable| Sourced::new(SecretSource::Env(variable.into()), Origin::Default)),
         key_header: Sourced::new(KeyHeader::Bearer, Origin::Default),
         headers: Vec::new(),
-    };
+    }
+}
+
+fn broker(address: SocketAddr, variable: Option<&str>) -> Arc<Broker> {
+    broker_to(&provider(address, variable))
+}
+
+fn broker_to(provider: &Provider) -> Arc<Broker> {
     let redactor = Redactor::default();
     let secrets = SecretReader::new(|name| (name == "KEY").then(|| KEY.to_owned()), redactor.clone());
-    let providers = BTreeMap::from([(name("openai"), provider)]);
-    Arc::new(Broker::new(providers, secrets, upstream(), redactor))
+    let destinations = BTreeMap::from([(name("openai"), Destination::of_provider(provider))]);
+    Arc::new(Broker::new(destinations, secrets, upstream(), redactor))
 }
 
 impl Bench {
@@ -413,7 +420,7 @@ async fn a_session_without_its_key_or_provider_is_refused_before_it_starts() {
         .for_session(terms("openai"))
         .await
         .unwrap_err();
-    insta::assert_snapshot!(missing, @"no key for provider `openai` (providers.openai.key, from default): environment variable OTHER is not set; set it where codex-mcp is started");
+    insta::assert_snapshot!(missing, @"no key for provider `openai`: providers.openai.key, from default: environment variable OTHER is not set; set it where codex-mcp is started");
     let unknown = broker(address, None).for_session(terms("azure")).await.unwrap_err();
     insta::assert_snapshot!(unknown, @"codex.provider names `azure`, but there is no [providers.azure]; configured: openai");
     assert!(broker(address, None).for_session(terms("openai")).await.is_ok());
@@ -626,12 +633,11 @@ async fn a_connection_that_breaks_before_an_answer_is_tried_again_and_one_after_
 #[tokio::test]
 async fn a_provider_has_its_own_headers_and_the_key_goes_where_it_wants_it() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut broker = Arc::into_inner(broker(listener.local_addr().unwrap(), Some("KEY"))).unwrap();
-    let provider = broker.providers.get_mut(&name("openai")).unwrap();
+    let mut provider = provider(listener.local_addr().unwrap(), Some("KEY"));
     provider.key_header.value = "api-key".parse().unwrap();
     let header = ExtraHeader::parse("X-Title", "ours").unwrap();
     provider.headers = vec![Sourced::new(header, Origin::Default)];
-    let session = Arc::new(broker).for_session(terms("openai")).await.unwrap();
+    let session = broker_to(&provider).for_session(terms("openai")).await.unwrap();
     session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
     let bench = Bench { listener, session };
     let (received, _) = bench
@@ -655,10 +661,10 @@ async fn a_command_is_asked_for_another_key_when_its_last_one_is_refused() {
         dir.path().display()
     );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut broker = Arc::into_inner(broker(listener.local_addr().unwrap(), Some("KEY"))).unwrap();
+    let mut provider = provider(listener.local_addr().unwrap(), Some("KEY"));
     let command = SecretSource::Command(["sh", "-c", &script].map(str::to_owned).to_vec());
-    broker.providers.get_mut(&name("openai")).unwrap().key = Some(Sourced::new(command, Origin::Default));
-    let session = Arc::new(broker).for_session(terms("openai")).await.unwrap();
+    provider.key = Some(Sourced::new(command, Origin::Default));
+    let session = broker_to(&provider).for_session(terms("openai")).await.unwrap();
     session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
     let bench = Bench { listener, session };
     let mut guest = bench.connect();

@@ -158,7 +158,7 @@ async fn a_proxy_that_refuses_is_named_and_not_gone_around() {
     let upstream = Upstream::new(dialer, provider.bundle());
     for scheme in [Scheme::Https, Scheme::Http] {
         let refused = get(&upstream, scheme, "provider.example.com").await.unwrap_err();
-        assert!(matches!(refused, UpstreamError::Unreachable(_)), "{refused:?}");
+        assert!(matches!(refused, UpstreamError::NotConnected(_)), "{refused:?}");
         let expected = format!(
             "the proxy http://{} (from default): it wants user and password; set network.proxy_credentials",
             proxy.address

@@ -4,12 +4,14 @@
 //! arrived. They end with [`Servers`].
 
 pub mod authority;
+pub mod chatgpt;
 pub mod dns;
 pub mod http;
 pub mod recorded;
 pub mod sink;
 
 use authority::Authority;
+use chatgpt::ChatGpt;
 use dns::Dns;
 use http::Http;
 use sink::Sink;
@@ -54,6 +56,11 @@ impl Servers {
     /// HTTP in TLS, with a certificate for `names`.
     pub fn https(&self, address: IpAddr, authority: &Authority, names: &[&str]) -> Http {
         self.0.block_on(Http::start(address, Some(authority.server(names))))
+    }
+
+    /// The ChatGPT backend and its token endpoint.
+    pub fn chatgpt(&self) -> ChatGpt {
+        self.0.block_on(ChatGpt::start())
     }
 
     /// Neither of them: takes what comes.
