@@ -17,3 +17,7 @@ pub mod credential;
 pub mod proxy_credentials;
 pub mod secret;
 pub mod upstream;
+
+#[cfg(test)]
+#[path = "../../tests/support/servers/chatgpt.rs"]
+pub mod chatgpt_stand_in;

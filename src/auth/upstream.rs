@@ -89,7 +89,7 @@ impl Upstream {
             Scheme::Http => self.plain().request(request).await,
             Scheme::Https => self.tls().await?.request(request).await,
         };
-        answer.map_err(classify)
+        answer.map_err(|error| classify(&error))
     }
 
     fn plain(&self) -> &PlainClient {
@@ -124,8 +124,8 @@ fn pooled() -> hyper_util::client::legacy::Builder {
     builder
 }
 
-fn classify(error: ClientError) -> UpstreamError {
-    let causes = chain(&error);
+fn classify(error: &ClientError) -> UpstreamError {
+    let causes = chain(error);
     if let Some(tls) = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
         return UpstreamError::Tls(tls.to_string());
     }
