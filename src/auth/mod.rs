@@ -7,6 +7,7 @@
 //! - [`secret`]: the type, and reading one from its source.
 //! - [`credential`]: a secret → what goes with a request.
 //! - [`chatgpt`]: the host's own Codex login, for requests to the ChatGPT backend.
+//! - [`models`]: which models a provider offers.
 //! - [`upstream`]: the provider's end: TLS, the request.
 //! - [`proxy_credentials`]: user and password for the operator's own proxy.
 //! - [`broker`]: serves the guest's model connections.
@@ -14,6 +15,7 @@
 pub mod broker;
 pub mod chatgpt;
 pub mod credential;
+pub mod models;
 pub mod proxy_credentials;
 pub mod secret;
 pub mod upstream;

@@ -4,11 +4,13 @@
 //! to either. This room must never decide what a launch may do: that is `config` and `plan`.
 //!
 //! - [`flags`]: the flags that `serve`, `run` and `plan` share.
-//! - [`serve`], [`run`], [`demo`], [`plan`], [`image`]: one file a command.
-//! - [`render`], [`json_lines`], [`plan_text`], [`style`]: what is printed, as data (pure).
+//! - [`serve`], [`run`], [`demo`], [`plan`], [`image`], [`auth`]: one file a command.
+//! - [`render`], [`json_lines`], [`plan_text`], [`auth_text`], [`style`]: what is printed, as data (pure).
 //! - [`output`]: prints it.
 //! - [`exit`]: the table of exit codes.
 
+pub mod auth;
+pub mod auth_text;
 pub mod demo;
 pub mod exit;
 pub mod flags;
@@ -56,6 +58,8 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Print what `serve` and `run` would launch, and where each limit came from
     Plan(plan::PlanArgs),
+    /// Show how the model's provider is signed in to
+    Auth(auth::AuthArgs),
     /// Build, list or verify the image that sessions run in
     Image(image::ImageArgs),
 }
@@ -75,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Demo(args) => on_runtime(demo::demo(args)),
         Command::Plan(args) => on_runtime(plan::plan(args)),
+        Command::Auth(args) => on_runtime(auth::auth(args)),
         Command::Image(args) => on_runtime(image::image(args)),
     };
     exit.into()

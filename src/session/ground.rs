@@ -127,17 +127,20 @@ impl Ground {
 }
 
 fn broker(config: &Config, surroundings: &Arc<Surroundings>, dialer: Dialer) -> Broker {
-    let ca_bundle = config.network.ca_bundle.as_ref().map(|path| path.value.clone());
-    let upstream = Upstream::new(dialer, ca_bundle);
     Broker::new(
         config.providers.clone(),
         secrets(surroundings),
-        upstream,
+        upstream(config, dialer),
         Redactor::of_process(),
     )
 }
 
-fn dialer(network: &NetworkSettings, surroundings: &Arc<Surroundings>) -> Dialer {
+pub(super) fn upstream(config: &Config, dialer: Dialer) -> Upstream {
+    let ca_bundle = config.network.ca_bundle.as_ref().map(|path| path.value.clone());
+    Upstream::new(dialer, ca_bundle)
+}
+
+pub(super) fn dialer(network: &NetworkSettings, surroundings: &Arc<Surroundings>) -> Dialer {
     let nameservers: Vec<_> = network.nameservers.iter().map(|server| server.value).collect();
     let names = Names::new(&nameservers);
     let Some(proxy) = &network.proxy else {
@@ -150,7 +153,7 @@ fn dialer(network: &NetworkSettings, surroundings: &Arc<Surroundings>) -> Dialer
     Dialer::through(names, Proxy::new(proxy.clone(), login))
 }
 
-fn secrets(surroundings: &Arc<Surroundings>) -> SecretReader {
+pub(super) fn secrets(surroundings: &Arc<Surroundings>) -> SecretReader {
     let surroundings = Arc::clone(surroundings);
     let lookup = move |name: &str| surroundings.variable(name)?.to_str().map(str::to_owned);
     SecretReader::new(lookup, Redactor::of_process())

@@ -17,6 +17,7 @@
 //! - [`removal`]: takes away a tree that the container wrote.
 //! - [`staging`]: the copy of this binary that becomes PID 1.
 //! - [`sweep`]: removes what dead owners left.
+//! - [`sign_in`]: what `auth status` shows, without a session.
 //! - [`error`]: why a session could not start or ended.
 
 pub mod actor;
@@ -28,6 +29,7 @@ pub mod handle;
 pub mod launch;
 pub mod registry;
 pub mod removal;
+pub mod sign_in;
 pub mod staging;
 pub mod surroundings;
 pub mod sweep;
