@@ -46,3 +46,7 @@ pub mod session;
 pub mod supervise;
 pub mod wire;
 pub mod workspace;
+
+// What integration tests share with unit tests names this library from outside.
+#[cfg(test)]
+extern crate self as codex_mcp;

@@ -4,13 +4,15 @@
 //! to either. This room must never decide what a launch may do: that is `config` and `plan`.
 //!
 //! - [`flags`]: the flags that `serve`, `run` and `plan` share.
-//! - [`serve`], [`run`], [`demo`], [`plan`], [`image`], [`audit`]: one file a command.
-//! - [`render`], [`json_lines`], [`plan_text`], [`audit_text`], [`style`]: what is printed, as data (pure).
+//! - [`serve`], [`run`], [`demo`], [`plan`], [`auth`], [`image`], [`audit`]: one file a command.
+//! - [`render`], [`json_lines`], [`plan_text`], [`auth_text`], [`audit_text`], [`style`]: what is printed, as data (pure).
 //! - [`output`]: prints it.
 //! - [`exit`]: the table of exit codes.
 
 pub mod audit;
 pub mod audit_text;
+pub mod auth;
+pub mod auth_text;
 pub mod demo;
 pub mod exit;
 pub mod flags;
@@ -59,6 +61,8 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Print what `serve` and `run` would launch, and where each limit came from
     Plan(plan::PlanArgs),
+    /// Show how the model's provider is signed in to
+    Auth(auth::AuthArgs),
     /// Build, list or verify the image that sessions run in
     Image(image::ImageArgs),
     /// Show what was recorded of past and present sessions, or check that nobody changed it
@@ -80,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Demo(args) => on_runtime(demo::demo(args)),
         Command::Plan(args) => on_runtime(plan::plan(args)),
+        Command::Auth(args) => on_runtime(auth::auth(args)),
         Command::Image(args) => on_runtime(image::image(args)),
         Command::Audit(args) => on_runtime(audit::audit(args)),
     };

@@ -125,10 +125,9 @@ fn spellings(secret: &[u8]) -> Vec<Vec<u8>> {
         percent_encoded(secret).into_bytes(),
         json_spelled(trimmed).into_bytes(),
     ];
-    let lines = trimmed
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.len() >= SHORTEST_LINE);
+    // A line with words in it may be anybody's: `<?xml version=…` of a settings file with a password is no secret.
+    let is_secret = |line: &&str| line.len() >= SHORTEST_LINE && !line.contains(char::is_whitespace);
+    let lines = trimmed.lines().map(str::trim).filter(is_secret);
     spellings.extend(lines.map(|line| line.as_bytes().to_vec()));
     spellings.retain(|spelling| spelling.len() >= SHORTEST);
     spellings

@@ -149,13 +149,13 @@ pub(super) fn upstream(config: &Config, dialer: Dialer) -> Upstream {
 }
 
 /// The host's ChatGPT login; `None` where no file can be named, which `config` refuses with `auth.mode = "chatgpt"`.
-fn login(config: &Config, upstream: Upstream) -> Option<ChatGptLogin> {
+pub(super) fn login(config: &Config, upstream: Upstream) -> Option<ChatGptLogin> {
     let file = config.auth.file.as_ref()?.value.clone();
     let token_url = config.auth.token_url.value.clone();
     Some(ChatGptLogin::new(file, token_url, upstream, Redactor::of_process()))
 }
 
-fn dialer(network: &NetworkSettings, surroundings: &Arc<Surroundings>) -> Dialer {
+pub(super) fn dialer(network: &NetworkSettings, surroundings: &Arc<Surroundings>) -> Dialer {
     let nameservers: Vec<_> = network.nameservers.iter().map(|server| server.value).collect();
     let names = Names::new(&nameservers);
     let Some(proxy) = &network.proxy else {
@@ -168,7 +168,7 @@ fn dialer(network: &NetworkSettings, surroundings: &Arc<Surroundings>) -> Dialer
     Dialer::through(names, Proxy::new(proxy.clone(), login))
 }
 
-fn secrets(surroundings: &Arc<Surroundings>) -> SecretReader {
+pub(super) fn secrets(surroundings: &Arc<Surroundings>) -> SecretReader {
     let surroundings = Arc::clone(surroundings);
     let lookup = move |name: &str| surroundings.variable(name)?.to_str().map(str::to_owned);
     SecretReader::new(lookup, Redactor::of_process())

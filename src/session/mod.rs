@@ -20,6 +20,7 @@
 //! - [`removal`]: takes away a tree that the container wrote.
 //! - [`staging`]: the copy of this binary that becomes PID 1.
 //! - [`sweep`]: removes what dead owners left.
+//! - [`sign_in`]: what `auth status` shows, without a session.
 //! - [`error`]: why a session could not start or ended.
 
 pub mod actor;
@@ -34,6 +35,7 @@ pub mod launch;
 pub mod registry;
 pub mod removal;
 pub mod secrets;
+pub mod sign_in;
 pub mod staging;
 pub mod surroundings;
 pub mod sweep;

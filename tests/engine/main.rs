@@ -16,6 +16,7 @@ mod support;
 mod audit;
 mod broker;
 mod canary;
+mod chatgpt;
 mod codex_traffic;
 mod egress;
 mod ends;

@@ -3,11 +3,14 @@
 
 use crate::chatgpt::{ChatGpt, Counts, Fault};
 use codex_mcp::auth::chatgpt::store::FileError;
-use codex_mcp::auth::chatgpt::{Access, ChatGptLogin, LoginError, LoginErrorKind, RefreshToken};
+use codex_mcp::auth::chatgpt::{ACCOUNT_HEADER, Access, ChatGptLogin, LoginError, LoginErrorKind, RefreshToken};
 use codex_mcp::auth::upstream::Upstream;
+use codex_mcp::config::quantity::Scheme;
 use codex_mcp::dial::{Dialer, Names};
 use codex_mcp::redact::Redactor;
-use serde_json::Value;
+use http_body_util::{BodyExt, Full};
+use hyper::{HeaderMap, Request};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -83,8 +86,11 @@ impl Bench {
 }
 
 fn login(file: PathBuf, token_url: &str, redactor: Redactor) -> ChatGptLogin {
-    let upstream = Upstream::new(Dialer::new(Names::new(&[])), None);
-    ChatGptLogin::new(file, token_url.parse().unwrap(), upstream, redactor)
+    ChatGptLogin::new(file, token_url.parse().unwrap(), upstream(), redactor)
+}
+
+fn upstream() -> Upstream {
+    Upstream::new(Dialer::new(Names::new(&[])), None)
 }
 
 /// As Codex writes it.
@@ -281,9 +287,65 @@ async fn a_caller_that_gives_up_loses_nothing() {
     let login = bench.login();
     let giving_up = tokio::time::timeout(Duration::from_millis(100), login.current());
     assert!(giving_up.await.is_err());
-    let saved = bearer(&login.current().await.unwrap());
-    assert_eq!(bench.read()["tokens"]["access_token"], saved);
+    login.settle().await;
+    let saved = bench.read();
     bench.counted(1);
+    assert_eq!(saved["tokens"]["access_token"], bearer(&login.current().await.unwrap()));
+    bench.counted(1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_loses_a_race_with_codex_takes_what_codex_wrote() {
+    let bench = Bench::new(-60).await;
+    // Codex sent the same token, was first, and writes its answer after ours came.
+    bench.chatgpt.fault(Fault::Refuse(401, "refresh_token_reused"));
+    let login = bench.login();
+    let refreshing = tokio::spawn(async move { login.current().await });
+    while bench.chatgpt.counts().token_requests == 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    bench.log_in();
+    let access = refreshing.await.unwrap().unwrap();
+    assert_eq!(bench.read()["tokens"]["access_token"], bearer(&access));
+    assert_eq!(bench.chatgpt.counts().token_requests, 1);
+}
+
+/// The stand-in is as strict as the host it stands for, and behind it is the scripted model.
+#[tokio::test]
+async fn the_backend_takes_good_tokens_of_its_account_and_streams() {
+    let bench = Bench::new(3600).await;
+    let access = bench.login().current().await.unwrap();
+    let ask = |headers: HeaderMap| {
+        let upstream = upstream();
+        let url = format!("{}/responses", bench.chatgpt.base_url());
+        async move {
+            let body = json!({"input": [{"role": "user", "content": "#text hello there"}]}).to_string();
+            let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
+            let mut request = Request::post(url).body(body).unwrap();
+            *request.headers_mut() = headers;
+            let answer = upstream.send(Scheme::Http, request).await.unwrap();
+            let status = answer.status().as_u16();
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        }
+    };
+    let mut headers = HeaderMap::new();
+    access.add_to(&mut headers);
+    assert!(headers["authorization"].is_sensitive());
+    let (status, said) = ask(headers.clone()).await;
+    assert_eq!(status, 200);
+    assert!(said.contains("response.completed") && said.contains("hello"), "{said}");
+    let mut nobodys = headers.clone();
+    nobodys.remove(ACCOUNT_HEADER);
+    assert_eq!(ask(nobodys).await.0, 401);
+    bench.chatgpt.forget_access();
+    assert_eq!(ask(headers).await.0, 401);
+    assert_eq!(bench.chatgpt.requests().len(), 1);
+    assert_eq!(
+        (bench.chatgpt.counts().served, bench.chatgpt.counts().unauthorized),
+        (1, 2)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -323,12 +385,9 @@ async fn what_can_not_be_saved_is_kept_and_saved_later() {
     assert_eq!(bench.refresh_token(), before);
     assert_eq!(bearer(&login.current().await.unwrap()), given);
     bench.counted(1);
-    // Even a further refresh builds on it.
-    let refused = login.current().await.unwrap();
     fs::remove_dir(&obstacle).unwrap();
     assert_eq!(bearer(&login.current().await.unwrap()), given);
     assert_eq!(bench.read()["tokens"]["access_token"], given);
-    drop(refused);
     assert_eq!(bearer(&bench.login().current().await.unwrap()), given);
     bench.counted(1);
 }
@@ -430,4 +489,59 @@ async fn the_status_changes_nothing() {
     assert_eq!(fs::read(bench.file()).unwrap(), before);
     assert_eq!(fs::read_dir(bench.home.path()).unwrap().count(), 1);
     assert_eq!(bench.chatgpt.counts(), Counts::default());
+}
+
+/// Codex itself refreshes what we left, and we go on with what it wrote: `CODEX=/path/to/codex cargo nextest run --test it
+/// --run-ignored only real_codex`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Codex on this host, named by CODEX"]
+async fn real_codex_and_we_take_turns_with_one_file() {
+    let codex = std::env::var("CODEX").expect("CODEX names the program");
+    let bench = Bench::new(60).await;
+    let backend = bench.chatgpt.base_url();
+    let run = |expected_requests: usize| {
+        let mut codex = Command::new(&codex)
+            .args([
+                "exec",
+                "--skip-git-repo-check",
+                "-c",
+                "features.plugins=false",
+                "-c",
+                "features.apps=false",
+                "-c",
+            ])
+            .arg(format!("chatgpt_base_url=\"{}\"", backend.trim_end_matches("/codex")))
+            .arg("hi")
+            .env("CODEX_HOME", bench.home.path())
+            .env("CODEX_REFRESH_TOKEN_URL_OVERRIDE", bench.chatgpt.token_url())
+            .current_dir(bench.home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = std::time::Instant::now();
+        let before = bench.refresh_token();
+        // Until its refresh is in the file, or for as long as it would need for one.
+        while (bench.chatgpt.counts().token_requests < expected_requests || bench.refresh_token() == before)
+            && begun.elapsed() < Duration::from_secs(6)
+        {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        codex.kill().unwrap();
+        codex.wait().unwrap();
+    };
+    // Codex refreshes; ours is used as it is.
+    run(1);
+    bench.counted(1);
+    let access = bench.login().current().await.unwrap();
+    assert_eq!(bench.read()["tokens"]["access_token"], bearer(&access));
+    bench.counted(1);
+    // We refresh; Codex sends nothing.
+    let ours = bench.login().after_refusal(&access).await.unwrap();
+    bench.counted(2);
+    assert_eq!(bench.read()["tokens"]["access_token"], bearer(&ours));
+    run(3);
+    bench.counted(2);
+    assert_eq!(bench.chatgpt.counts().token_requests, 2);
 }

@@ -153,7 +153,7 @@ fn help_and_version_are_results() {
         "{}",
         version.stdout
     );
-    for command in ["serve", "run", "demo", "plan", "image"] {
+    for command in ["serve", "run", "demo", "plan", "image", "auth"] {
         let help = bare.run(&[command, "--help"]);
         assert_eq!(help.code, 0, "{}", help.stderr);
         assert!(help.stdout.contains("Usage:"), "{}", help.stdout);

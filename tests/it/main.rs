@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod auth_status;
 #[path = "../support/servers/chatgpt.rs"]
 mod chatgpt;
 mod chatgpt_login;

@@ -3,8 +3,10 @@
 use crate::auth::chatgpt::auth_file::{AuthFile, Fingerprint};
 use crate::auth::chatgpt::token::Moment;
 
-/// A token with less left than this is refreshed before it is used, in seconds. Codex does the same.
-pub const MARGIN: u64 = 5 * 60;
+/// A token with less left than this is refreshed before it is used, in seconds. Codex on the same host waits until five minutes
+/// are left, and takes no lock: at the same margin both would send the same refresh token at the same moment. This way ours is in
+/// the file by then, where Codex looks first.
+pub const MARGIN: u64 = 10 * 60;
 
 /// What is known when it is decided.
 #[derive(Debug, Clone, Copy)]
@@ -128,11 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_used_until_five_minutes_before_its_end() {
+    fn a_token_is_used_until_ten_minutes_before_its_end() {
         for (seconds, action) in [
             (3600, Action::Use),
-            (301, Action::Use),
-            (300, Action::Refresh(Reason::ProactiveExpiry)),
+            (601, Action::Use),
+            (600, Action::Refresh(Reason::ProactiveExpiry)),
             (1, Action::Refresh(Reason::ProactiveExpiry)),
             (-3600, Action::Refresh(Reason::ProactiveExpiry)),
         ] {

@@ -14,7 +14,7 @@ use crate::auth::chatgpt::decide::{Action, Facts, Reason, Why, decide, is_usable
 use crate::auth::chatgpt::refresh_request::{EXCHANGE_LIMIT, Exchange, exchange};
 use crate::auth::chatgpt::store::{FileError, Held, Store, WriteBack};
 use crate::auth::chatgpt::token::Moment;
-use crate::auth::chatgpt::{Access, LoginError, LoginStatus, RefreshToken};
+use crate::auth::chatgpt::{Access, LoginError, LoginErrorKind, LoginStatus, RefreshToken};
 use crate::auth::upstream::Upstream;
 use crate::config::moment;
 use crate::config::quantity::BaseUrl;
@@ -27,6 +27,10 @@ use tokio::sync::Mutex;
 
 /// How long another process is waited for: as long as an exchange may take, and some for what is written.
 const LOCK_LIMIT: Duration = EXCHANGE_LIMIT.saturating_add(Duration::from_secs(15));
+/// How long the file is looked at for what another program wrote, after the provider refused. Where Codex sent the same token at
+/// the same moment, one of the two is refused, and the other one's answer is being written.
+const THEIR_WRITE: Duration = Duration::from_secs(2);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// For how long, in seconds, a token that a refresh gave is not refreshed again, and a refresh that failed not repeated while
 /// the old token is good.
 const A_MOMENT: u64 = 60;
@@ -76,7 +80,7 @@ impl ChatGptLogin {
         }))
     }
 
-    /// An access token that is good for some minutes at least, as far as it says itself.
+    /// An access token that is good for ten minutes at least, as far as it says itself and can be had.
     pub async fn current(&self) -> Result<Arc<Access>, LoginError> {
         self.access(None).await
     }
@@ -207,7 +211,28 @@ impl Inner {
             }
             Exchange::Unanswered(reason) => LoginError::Unanswered { url, reason },
         };
+        if error.kind() == LoginErrorKind::LogIn
+            && let Some(theirs) = self.theirs(&spent).await
+            && is_usable(&memory.facts(&theirs, refused, false))
+        {
+            return Ok(Arc::new(Access::of(&theirs)));
+        }
         fall_back(memory, file, refused, error)
+    }
+
+    /// The login that another program wrote in place of the one whose refresh token was `spent`.
+    async fn theirs(&self, spent: &Token) -> Option<AuthFile> {
+        let appearing = async {
+            loop {
+                if let Ok(file) = self.read().await
+                    && file.refresh.as_ref().map(|token| token.fingerprint) != Some(spent.fingerprint)
+                {
+                    return file;
+                }
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+            }
+        };
+        tokio::time::timeout(THEIR_WRITE, appearing).await.ok()
     }
 
     fn log_in(&self, why: Why) -> LoginError {
