@@ -107,7 +107,9 @@ fn fill(workspace: &Path) {
 
 fn launch(runtime: &Runtime, sessions: &Sessions, way: &mut Way) {
     let start = Instant::now();
-    let session = runtime.block_on(sessions.start(session::request())).unwrap();
+    let session = runtime
+        .block_on(sessions.start(session::request(), session::asked()))
+        .unwrap();
     way.started.add(start.elapsed());
     let start = Instant::now();
     runtime.block_on(session.stop(Urgency::Graceful));

@@ -34,6 +34,7 @@ is_there() {
     ca-certificates) [[ -s /etc/ssl/certs/ca-certificates.crt || -s /etc/pki/tls/certs/ca-bundle.crt ]] ;;
     dbus-user-session) [[ -e /usr/lib/systemd/user/dbus.socket ]] ;;
     docker.io) command -v docker >/dev/null && command -v dockerd >/dev/null ;;
+    iproute2) command -v ip >/dev/null ;;
     npm) command -v node >/dev/null && command -v npm >/dev/null ;;
     uidmap) command -v newuidmap >/dev/null && command -v newgidmap >/dev/null ;;
     *) command -v "$1" >/dev/null ;;

@@ -23,8 +23,10 @@
 //! | [`workspace`] | the session's copy of the folder, and its diff | files |
 //! | [`scripted_model`] | a Responses API server that plays scenarios, for demo and tests | a loopback socket |
 //! | [`obs`] | tracing to stderr | stderr |
+//! | [`audit`] | the chain of records: written, shown, verified | its files in the state directory |
 //! | [`redact`] | what every text passes before it leaves this process | no |
 
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod codex;

@@ -1,14 +1,40 @@
 //! A session's container without Codex in it, and processes that are started there over its link.
 
 use crate::support::session;
+use codex_mcp::auth::broker::passage::Endpoint;
+use codex_mcp::auth::broker::{SessionTerms, witness as broker};
+use codex_mcp::config::Sourced;
+use codex_mcp::config::quantity::ProviderName;
+use codex_mcp::config::rule::Rule;
+use codex_mcp::config::target::Target;
+use codex_mcp::egress::{Denial, Unwitnessed, Witness};
 use codex_mcp::plan::launch::LaunchPlan;
 use codex_mcp::session::container::Container;
 use codex_mcp::session::registry::Sessions;
 use codex_mcp::wire::contract::{ProcessEnd, ProcessNumber, SpawnRequest, StderrTo};
 use codex_mcp::wire::link::{Ending, GuestLink};
 use codex_mcp::wire::mux::MuxStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
+
+/// No audit: what is measured is the relay.
+#[derive(Debug)]
+struct Nobody;
+
+impl broker::Witness for Nobody {
+    fn credential_used(&self, _: &ProviderName, _: Endpoint) -> Result<(), broker::Unwitnessed> {
+        Ok(())
+    }
+}
+
+impl Witness for Nobody {
+    fn allowed(&self, _: &Target, _: &Sourced<Rule>) -> Result<(), Unwitnessed> {
+        Ok(())
+    }
+
+    fn denied(&self, _: &Denial) {}
+}
 
 pub struct Inside {
     container: Container,
@@ -24,13 +50,13 @@ impl Inside {
         let plan = decided.plan;
         let broker = ground
             .broker
-            .for_session(&ground.config.codex.provider.value)
+            .for_session(SessionTerms::of(&ground.config, Arc::new(Nobody)))
             .await
             .unwrap();
         let network = &plan.network;
         let egress = ground
             .egress
-            .for_session(network.policy.clone(), network.limits.clone());
+            .for_session(network.policy.clone(), network.limits.clone(), Arc::new(Nobody));
         let mut container = Container::start(ground, plan.clone(), directory).await.unwrap();
         let (link, _) = container.prove(&broker, &egress).await.unwrap();
         Self {

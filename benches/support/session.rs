@@ -1,12 +1,14 @@
 //! A world for sessions, and a session's directory, made as a launch makes it.
 
 use codex_mcp::codex::client::ThreadSettings;
+use codex_mcp::codex::overrides::Overrides;
 use codex_mcp::codex::settings::{self, SessionConfig};
 use codex_mcp::config::{self, ConfigFlags};
 use codex_mcp::engine::argv;
 use codex_mcp::obs;
 use codex_mcp::plan::LaunchPlan;
 use codex_mcp::plan::request::WorkspaceAccess;
+use codex_mcp::session::asked::Asked;
 use codex_mcp::session::directory::{Sealed, SessionDirectory};
 use codex_mcp::session::ground::Ground;
 use codex_mcp::session::launch::Decided;
@@ -48,6 +50,10 @@ pub fn sessions(root: &Path, engine: &str, model: &str, extra: &str) -> Sessions
     Sessions::new(Arc::new(config), Arc::new(surroundings))
 }
 
+pub fn asked() -> Asked {
+    Asked::by_command_line("bench", BTreeMap::new())
+}
+
 pub fn request() -> StartSession {
     StartSession {
         workspace: None,
@@ -66,6 +72,8 @@ pub fn prepare(ground: &Ground, decided: &Decided) -> SessionDirectory {
         model_port: plan.guest.model_port,
         model: config.codex.model.as_ref().map(|model| &model.value),
         effort: None,
+        web_search: config.codex.web_search.value,
+        overrides: &Overrides::default(),
         command_environment: &plan.network.command_environment,
     })
     .unwrap();

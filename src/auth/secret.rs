@@ -1,4 +1,4 @@
-//! A secret, and reading one from its source.
+//! A secret, and reading one from its source: one that a header carries, or the content of a file for a container.
 //!
 //! No error of this module contains a secret, nor what a program printed instead of one. What was read is zeroized when
 //! dropped; copies that the HTTP client makes for the wire are its own and are not.
@@ -23,10 +23,38 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-/// The most that a file or a command may give, in bytes.
-const MAX_SECRET: usize = 64 << 10;
+/// How much of a mounted secret the redactor is taught, in bytes: it looks for each spelling of it in every line that is
+/// written. Keys and tokens are far below.
+const TAUGHT: usize = 8 << 10;
 /// The longest that a command may take: long enough for a person to touch a security key.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most that a source may give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// What a header carries.
+    Header,
+    /// What is mounted as a file.
+    Mount,
+}
+
+impl Bound {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Header => 64 << 10,
+            Self::Mount => 1 << 20,
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Header => "64 KiB",
+            Self::Mount => "1 MiB",
+        })
+    }
+}
 
 /// At least one byte, none of them a control character, so that it can stand in a header without starting another.
 ///
@@ -63,6 +91,30 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The content of a secret that is mounted: bytes of any kind, at least one, exactly as the source has them.
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// A variable or a template that came to nothing is a secret that is missing, and not an empty one.
+    fn parse(bytes: Zeroizing<Vec<u8>>) -> Result<Self, Flaw> {
+        match bytes.is_empty() {
+            true => Err(Flaw::Empty),
+            false => Ok(Self(bytes)),
+        }
+    }
+
+    /// The content itself. Whoever calls this must not let it reach anything but the file that is mounted.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(…)")
+    }
+}
+
 /// What is wrong with a value that a source gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
@@ -70,8 +122,8 @@ pub enum Flaw {
     Empty,
     #[error("has a control character inside (more than one line?); only a single line can be sent in a header")]
     ControlCharacter,
-    #[error("is larger than 64 KiB")]
-    TooLarge,
+    #[error("is larger than {0}, the most that a secret of its kind may have")]
+    TooLarge(Bound),
 }
 
 /// Why a secret could not be read.
@@ -93,7 +145,7 @@ pub enum SecretError {
     FileExposed { path: PathBuf, mode: u32 },
     #[error("{} {flaw}", path.display())]
     File { path: PathBuf, flaw: Flaw },
-    #[error("the command for the key is empty; write it as [\"program\", \"argument\", …]")]
+    #[error("the command for the secret is empty; write it as [\"program\", \"argument\", …]")]
     CommandEmpty,
     #[error("can't run {program}: {error}")]
     CommandNotStarted {
@@ -161,44 +213,95 @@ impl SecretReader {
         match source {
             SecretSource::Env(name) => self.environment_value(name).map(Arc::new),
             SecretSource::File(path) => {
-                let path = path.clone();
-                // A file may lie on a slow or dead network file system: not on a runtime thread.
-                let reading = tokio::task::spawn_blocking({
-                    let path = path.clone();
-                    move || from_file(&path)
-                });
-                match reading.await {
-                    Ok(secret) => secret.map(Arc::new),
-                    // The runtime is shutting down.
-                    Err(stopped) => Err(SecretError::FileUnreadable {
-                        path,
-                        error: std::io::Error::other(stopped),
-                    }),
-                }
+                let bytes = file_content(path, Bound::Header).await?;
+                Secret::parse(bytes).map(Arc::new).map_err(|flaw| SecretError::File {
+                    path: path.clone(),
+                    flaw,
+                })
             }
             SecretSource::Command(argv) => {
                 let mut commands = self.commands.lock().await;
                 if let Some(known) = commands.get(argv) {
                     return Ok(Arc::clone(known));
                 }
-                let secret = Arc::new(from_command(argv, COMMAND_TIMEOUT).await?);
+                let bytes = from_command(argv, Bound::Header, COMMAND_TIMEOUT).await?;
+                let secret = Secret::parse(bytes).map_err(|flaw| of_command(argv, flaw))?;
+                let secret = Arc::new(secret);
                 commands.insert(argv.clone(), Arc::clone(&secret));
                 Ok(secret)
             }
         }
     }
 
+    /// The content of a secret that is mounted. Read anew each time, commands too: nothing of it is kept.
+    pub async fn read_content(&self, source: &SecretSource) -> Result<SecretBytes, SecretError> {
+        let content = match source {
+            SecretSource::Env(name) => self.environment_bytes(name).and_then(|bytes| {
+                let fits = match bytes.len() > Bound::Mount.bytes() {
+                    true => Err(Flaw::TooLarge(Bound::Mount)),
+                    false => SecretBytes::parse(bytes),
+                };
+                fits.map_err(|flaw| of_environment(name, flaw))
+            }),
+            SecretSource::File(path) => {
+                SecretBytes::parse(file_content(path, Bound::Mount).await?).map_err(|flaw| SecretError::File {
+                    path: path.clone(),
+                    flaw,
+                })
+            }
+            SecretSource::Command(argv) => {
+                let mut bytes = from_command(argv, Bound::Mount, COMMAND_TIMEOUT).await?;
+                bytes.pop_if(|last| *last == b'\n');
+                SecretBytes::parse(bytes).map_err(|flaw| of_command(argv, flaw))
+            }
+        }?;
+        let bytes = content.expose();
+        self.redactor.learn(bytes.get(..TAUGHT).unwrap_or(bytes));
+        Ok(content)
+    }
+
     fn environment_value(&self, name: &str) -> Result<Secret, SecretError> {
+        Secret::parse(self.environment_bytes(name)?).map_err(|flaw| of_environment(name, flaw))
+    }
+
+    fn environment_bytes(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
         let value =
             (self.environment)(name).ok_or_else(|| SecretError::EnvironmentMissing { name: name.to_owned() })?;
-        Secret::parse(Zeroizing::new(value.into_bytes())).map_err(|flaw| SecretError::Environment {
-            name: name.to_owned(),
-            flaw,
-        })
+        Ok(Zeroizing::new(value.into_bytes()))
     }
 }
 
-fn from_file(path: &Path) -> Result<Secret, SecretError> {
+fn of_environment(name: &str, flaw: Flaw) -> SecretError {
+    SecretError::Environment {
+        name: name.to_owned(),
+        flaw,
+    }
+}
+
+fn of_command(argv: &[String], flaw: Flaw) -> SecretError {
+    SecretError::Command {
+        program: argv.first().cloned().unwrap_or_default(),
+        flaw,
+    }
+}
+
+/// A file may lie on a slow or dead network file system: not on a runtime thread.
+async fn file_content(path: &Path, bound: Bound) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+    let reading = tokio::task::spawn_blocking({
+        let path = path.to_owned();
+        move || from_file(&path, bound)
+    });
+    match reading.await {
+        Ok(content) => content,
+        // The runtime is shutting down.
+        Err(stopped) => Err(SecretError::FileUnreadable {
+            path: path.to_owned(),
+            error: std::io::Error::other(stopped),
+        }),
+    }
+}
+
+fn from_file(path: &Path, bound: Bound) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let unreadable = |error| SecretError::FileUnreadable {
         path: path.to_owned(),
         error,
@@ -220,39 +323,34 @@ fn from_file(path: &Path) -> Result<Secret, SecretError> {
             mode,
         });
     }
-    let flawed = |flaw| SecretError::File {
-        path: path.to_owned(),
-        flaw,
-    };
     // With the whole capacity from the start no growth leaves a copy behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
-    file.take(MAX_SECRET as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() > MAX_SECRET {
-        return Err(flawed(Flaw::TooLarge));
+    let most = bound.bytes();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
+    file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > most {
+        return Err(SecretError::File {
+            path: path.to_owned(),
+            flaw: Flaw::TooLarge(bound),
+        });
     }
-    Secret::parse(bytes).map_err(flawed)
+    Ok(bytes)
 }
 
-async fn from_command(argv: &[String], limit: Duration) -> Result<Secret, SecretError> {
+async fn from_command(argv: &[String], bound: Bound, limit: Duration) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let (program, arguments) = argv.split_first().ok_or(SecretError::CommandEmpty)?;
     let program = program.clone();
-    match tokio::time::timeout(limit, run(&program, arguments)).await {
-        Ok(secret) => secret,
+    match tokio::time::timeout(limit, run(&program, arguments, bound)).await {
+        Ok(printed) => printed,
         Err(_elapsed) => Err(SecretError::CommandTimeout { program }),
     }
 }
 
-async fn run(program: &str, arguments: &[String]) -> Result<Secret, SecretError> {
+async fn run(program: &str, arguments: &[String], bound: Bound) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let not_started = |error| SecretError::CommandNotStarted {
         program: program.to_owned(),
         error,
     };
-    let flawed = |flaw| SecretError::Command {
-        program: program.to_owned(),
-        flaw,
-    };
+    let most = bound.bytes();
     // Its stderr goes nowhere: a failing program may print the secret there.
     let mut child = tokio::process::Command::new(program)
         .args(arguments)
@@ -262,13 +360,16 @@ async fn run(program: &str, arguments: &[String]) -> Result<Secret, SecretError>
         .kill_on_drop(true)
         .spawn()
         .map_err(not_started)?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
     if let Some(stdout) = child.stdout.take() {
-        let mut limited = stdout.take(MAX_SECRET as u64 + 1);
+        let mut limited = stdout.take(most as u64 + 1);
         limited.read_to_end(&mut bytes).await.map_err(not_started)?;
     }
-    if bytes.len() > MAX_SECRET {
-        return Err(flawed(Flaw::TooLarge));
+    if bytes.len() > most {
+        return Err(SecretError::Command {
+            program: program.to_owned(),
+            flaw: Flaw::TooLarge(bound),
+        });
     }
     let status = child.wait().await.map_err(not_started)?;
     if !status.success() {
@@ -277,7 +378,7 @@ async fn run(program: &str, arguments: &[String]) -> Result<Secret, SecretError>
             status,
         });
     }
-    Secret::parse(bytes).map_err(flawed)
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -342,11 +443,11 @@ mod tests {
                 ..
             }
         ));
-        let (_dir, source) = file(&vec![b'a'; MAX_SECRET + 1], 0o600);
+        let (_dir, source) = file(&vec![b'a'; Bound::Header.bytes() + 1], 0o600);
         assert!(matches!(
             read(source).await.unwrap_err(),
             SecretError::File {
-                flaw: Flaw::TooLarge,
+                flaw: Flaw::TooLarge(Bound::Header),
                 ..
             }
         ));
@@ -407,16 +508,59 @@ mod tests {
         assert!(matches!(
             flood,
             SecretError::Command {
-                flaw: Flaw::TooLarge,
+                flaw: Flaw::TooLarge(Bound::Header),
                 ..
             }
         ));
     }
 
+    async fn content(source: SecretSource) -> Result<Vec<u8>, SecretError> {
+        let content = reader(Some("two\nlines\n")).read_content(&source).await?;
+        Ok(content.expose().to_vec())
+    }
+
+    #[tokio::test]
+    async fn a_mounted_secret_is_what_its_source_has_byte_for_byte() {
+        assert_eq!(content(SecretSource::Env("KEY".into())).await.unwrap(), b"two\nlines\n");
+        let (_dir, source) = file(b"\0\xff\r\n\n", 0o400);
+        assert_eq!(content(source).await.unwrap(), b"\0\xff\r\n\n");
+        let printed = content(command(&["printf", "a\\r\\n\\n"])).await.unwrap();
+        assert_eq!(printed, b"a\r\n", "one line end goes");
+        let (_dir, source) = file(&vec![7; Bound::Mount.bytes()], 0o600);
+        assert_eq!(content(source).await.unwrap().len(), 1 << 20);
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_mounted_is_refused_and_never_quoted() {
+        let refusal = |source| async { content(source).await.unwrap_err().to_string() };
+        let (_dir, large) = file(&vec![b's'; Bound::Mount.bytes() + 1], 0o600);
+        let error = refusal(large).await;
+        assert!(
+            error.ends_with("/key is larger than 1 MiB, the most that a secret of its kind may have"),
+            "{error}"
+        );
+        let (_dir, exposed) = file(b"sk-6", 0o644);
+        let error = refusal(exposed).await;
+        assert!(error.contains("chmod 600 /") && !error.contains("sk-6"), "{error}");
+        insta::assert_snapshot!(refusal(SecretSource::Env("NONE".into())).await, @"environment variable NONE is not set; set it where codex-mcp is started");
+        insta::assert_snapshot!(refusal(command(&["true"])).await, @"what true printed is empty");
+        insta::assert_snapshot!(refusal(command(&["sh", "-c", "echo sk-7; exit 3"])).await, @"sh failed (exit status: 3); run it by hand to see why");
+        insta::assert_snapshot!(refusal(command(&["head", "-c", "1048578", "/dev/zero"])).await, @"what head printed is larger than 1 MiB, the most that a secret of its kind may have");
+    }
+
+    #[tokio::test]
+    async fn a_mounted_secret_is_taught_to_the_redactor_and_does_not_print() {
+        let redactor = Redactor::default();
+        let reader = SecretReader::new(|_| Some("a mounted value".to_owned()), redactor.clone());
+        let content = reader.read_content(&SecretSource::Env("KEY".into())).await.unwrap();
+        assert_eq!(redactor.text("it is a mounted value."), "it is [redacted].");
+        assert_eq!(format!("{content:?}"), "SecretBytes(…)");
+    }
+
     #[tokio::test]
     async fn a_command_that_hangs_is_given_up() {
         let argv = ["sleep".to_owned(), "600".to_owned()];
-        let error = from_command(&argv, Duration::ZERO).await.unwrap_err();
+        let error = from_command(&argv, Bound::Header, Duration::ZERO).await.unwrap_err();
         assert!(matches!(error, SecretError::CommandTimeout { .. }), "{error}");
     }
 

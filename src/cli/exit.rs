@@ -2,6 +2,7 @@
 
 use crate::codex::error::TurnErrorKind as Kind;
 use crate::codex::event::TurnOutcome;
+use crate::codex::overrides::OperatorsOverrideError;
 use crate::config::ConfigError;
 use crate::session::error::{SessionError, SessionErrorKind};
 
@@ -25,6 +26,8 @@ pub enum Exit {
     /// The container ended before its session did.
     SessionLost,
     Internal,
+    /// The audit is not as it was written.
+    AuditBroken,
     /// SIGINT.
     Interrupted,
     /// SIGTERM.
@@ -32,7 +35,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Success,
         Self::TurnFailed,
         Self::Usage,
@@ -43,6 +46,7 @@ impl Exit {
         Self::Provider,
         Self::SessionLost,
         Self::Internal,
+        Self::AuditBroken,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -59,6 +63,7 @@ impl Exit {
             Self::Provider => 7,
             Self::Internal => 8,
             Self::SessionLost => 9,
+            Self::AuditBroken => 10,
             // 128 + the signal's number, as shells have it.
             Self::Interrupted => 130,
             Self::Terminated => 143,
@@ -90,6 +95,12 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Configuration, error.to_string())
+    }
+}
+
+impl From<OperatorsOverrideError> for Failure {
+    fn from(error: OperatorsOverrideError) -> Self {
         Self::new(Exit::Configuration, error.to_string())
     }
 }

@@ -101,7 +101,11 @@ pub fn result(
     changes: Result<&Changes, &SessionError>,
     exit: Exit,
 ) -> String {
-    let TurnReport { end, egress_denied } = turn;
+    let TurnReport {
+        end,
+        egress_denied,
+        spending,
+    } = turn;
     let (outcome, failure) = match &end.outcome {
         TurnOutcome::Completed => ("completed", None),
         TurnOutcome::Interrupted => ("interrupted", None),
@@ -114,6 +118,7 @@ pub fn result(
         "answer": end.answer.as_str(),
         "error": failure.or_else(|| changes.err().map(ToString::to_string)),
         "usage": usage(end.usage),
+        "modelUsage": spending,
         "unenforced": report.unenforced.iter().map(unenforced).collect::<Vec<_>>(),
         "changes": changes.ok().map(changes_value),
         "egressDenied": egress_denied.iter().map(denied).collect::<Vec<_>>(),
@@ -179,6 +184,7 @@ mod tests {
     use crate::codex::event::TurnEnd;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
+    use crate::session::turn::Spending;
     use crate::workspace::diff::FileChange;
 
     fn untrusted(text: &str) -> Untrusted {
@@ -215,6 +221,7 @@ mod tests {
         let completed_turn = TurnReport {
             end: end.clone(),
             egress_denied: Vec::new(),
+            spending: Spending::default(),
         };
         let end = TurnEnd {
             outcome: TurnOutcome::Failed(TurnError {
@@ -232,6 +239,7 @@ mod tests {
                 rule: "r".into(),
                 how_to_allow: "h".into(),
             }],
+            spending: Spending::default(),
         };
         let changes = Changes {
             files: vec![FileChange {

@@ -4,11 +4,13 @@
 //! to either. This room must never decide what a launch may do: that is `config` and `plan`.
 //!
 //! - [`flags`]: the flags that `serve`, `run` and `plan` share.
-//! - [`serve`], [`run`], [`demo`], [`plan`], [`image`], [`auth`]: one file a command.
-//! - [`render`], [`json_lines`], [`plan_text`], [`auth_text`], [`style`]: what is printed, as data (pure).
+//! - [`serve`], [`run`], [`demo`], [`plan`], [`image`], [`audit`], [`auth`]: one file a command.
+//! - [`render`], [`json_lines`], [`plan_text`], [`audit_text`], [`auth_text`], [`style`]: what is printed, as data (pure).
 //! - [`output`]: prints it.
 //! - [`exit`]: the table of exit codes.
 
+pub mod audit;
+pub mod audit_text;
 pub mod auth;
 pub mod auth_text;
 pub mod demo;
@@ -26,6 +28,7 @@ pub mod run;
 pub mod serve;
 pub mod style;
 
+use crate::codex::overrides::parse_operators;
 use crate::config::{self, Config, ConfigFlags};
 use crate::image::lock;
 use crate::obs;
@@ -62,6 +65,8 @@ pub enum Command {
     Auth(auth::AuthArgs),
     /// Build, list or verify the image that sessions run in
     Image(image::ImageArgs),
+    /// Show what was recorded of past and present sessions, or check that nobody changed it
+    Audit(audit::AuditArgs),
 }
 
 /// Runs the command that this process was started with.
@@ -81,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => on_runtime(plan::plan(args)),
         Command::Auth(args) => on_runtime(auth::auth(args)),
         Command::Image(args) => on_runtime(image::image(args)),
+        Command::Audit(args) => on_runtime(audit::audit(args)),
     };
     exit.into()
 }
@@ -125,6 +131,8 @@ fn current_dir() -> Result<PathBuf, Failure> {
 /// Loads the configuration and starts logging.
 fn configure(flags: &ConfigFlags) -> Result<Config, Failure> {
     let config = config::load(flags)?;
+    // Which settings Codex takes, `codex` knows. Said here, so that no server starts that would refuse every session.
+    parse_operators(&config.codex.config)?;
     obs::init(&config.log);
     Ok(config)
 }

@@ -3,8 +3,9 @@
 mod network;
 
 use crate::config::quantity::Period;
-use crate::config::{Config, Origin, Sourced};
+use crate::config::{Config, Origin, SecretSource, Sourced};
 use crate::plan::launch::{ContainerUser, LaunchPlan, Mount, MountAccess, UserMapping};
+use crate::plan::secrets::PlannedSecret;
 use crate::supervise::command::CommandLine;
 use serde_json::json;
 use std::fmt::{self, Display, Write};
@@ -34,6 +35,13 @@ fn write_all(text: &mut String, config: &Config, plan: &LaunchPlan, command: &Co
         writeln!(text)?;
     }
     write_table(text, "mounts", &plan.mounts.iter().map(mount_row).collect::<Vec<_>>())?;
+    if !plan.secrets.is_empty() {
+        write_table(
+            text,
+            "secrets (staged in memory, mounted read-only)",
+            &plan.secrets.iter().map(secret_row).collect::<Vec<_>>(),
+        )?;
+    }
     write_table(text, "scratch", &scratch_rows(plan))?;
     write_table(
         text,
@@ -129,6 +137,16 @@ fn mount_row(mount: &Mount) -> Row {
         MountAccess::ReadWrite => "writable",
     };
     row(&mount.target, access, mount.source.display())
+}
+
+/// Where it is seen and where it comes from: a value is not even read for this.
+fn secret_row(secret: &PlannedSecret) -> Row {
+    let from = match &secret.from.value {
+        SecretSource::Env(name) => format!("environment variable {name}"),
+        SecretSource::File(path) => format!("file {}", path.display()),
+        SecretSource::Command(argv) => format!("command {}", argv.first().map_or("", String::as_str)),
+    };
+    row(&secret.target, from, &secret.from.origin)
 }
 
 fn scratch_rows(plan: &LaunchPlan) -> Vec<Row> {
@@ -250,6 +268,7 @@ mod tests {
                     MountSharing::Private,
                 ),
             ],
+            secrets: Vec::new(),
             tmpfs: vec![Tmpfs {
                 target: "/tmp".into(),
                 size: config.limits.tmp.value,
@@ -353,6 +372,30 @@ mod tests {
             value["config"]["network"]["proxy"]["address"]["value"],
             "http://proxy.example:3128"
         );
+    }
+
+    #[test]
+    fn a_person_sees_where_secrets_come_from_and_nothing_is_read() {
+        let config = config();
+        let secret = |name: &str, target: &str, value| PlannedSecret {
+            name: name.parse().unwrap(),
+            from: Sourced::new(value, Origin::Default),
+            staged: format!("/run/user/1000/codex-mcp/secrets/ab/{name}").into(),
+            target: target.into(),
+        };
+        let argv = ["pass", "show", "x"].map(str::to_owned).to_vec();
+        let secrets = vec![
+            secret("a", "/run/secrets/a", SecretSource::Env("NPM_TOKEN".into())),
+            secret("b", "/home/codex/.netrc", SecretSource::File("/etc/b".into())),
+            secret("c", "/run/secrets/c", SecretSource::Command(argv)),
+        ];
+        let plan = LaunchPlan {
+            secrets,
+            ..plan(&config)
+        };
+        let text = human(&config, &plan, &command());
+        let (_, secrets) = text.split_once("\nsecrets").unwrap();
+        insta::assert_snapshot!(secrets.split_once("\n\n").unwrap().0);
     }
 
     fn command() -> CommandLine {

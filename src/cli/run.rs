@@ -12,11 +12,13 @@ use crate::codex::client::ThreadSettings;
 use crate::codex::event::{ThreadId, TurnEvent};
 use crate::codex::prompt::{MAX_PROMPT_CHARS, Prompt, PromptError};
 use crate::plan::request::WorkspaceAccess;
+use crate::session::asked::Asked;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
 use crate::session::registry::{Sessions, StartSession, Urgency};
 use crate::session::turn::TurnReport;
 use crate::workspace::diff::Changes;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -237,14 +239,16 @@ async fn session(
     view: &mut View,
     interrupt: CancellationToken,
 ) -> Result<Finished, SessionError> {
+    let size = prompt.as_str().len() as u64;
+    let asked = Asked::by_command_line("run", BTreeMap::from([("prompt".to_owned(), size)]));
     let session = tokio::select! {
         // Dropping the start gives it up.
         () = interrupt.cancelled() => return Err(SessionError::TurnCancelled),
-        started = sessions.start(start) => started?,
+        started = sessions.start(start, asked.clone()) => started?,
     };
     view.started(session.thread(), session.report());
     let (sender, mut events) = mpsc::channel(EVENT_BACKLOG);
-    let running = session.run_turn(prompt, sender, interrupt);
+    let running = session.run_turn(prompt, asked, sender, interrupt);
     tokio::pin!(running);
     let turn = loop {
         tokio::select! {

@@ -58,7 +58,7 @@ pub struct Approval {
 }
 
 impl Approval {
-    pub(super) fn new(answer: impl FnOnce(Decision) + Send + 'static) -> Self {
+    pub fn new(answer: impl FnOnce(Decision) + Send + 'static) -> Self {
         Self {
             answer: Some(Box::new(answer)),
         }

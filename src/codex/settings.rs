@@ -1,15 +1,19 @@
 //! Codex's locked `config.toml`, rendered for one session. Pure.
 //!
-//! The template is parsed and the parsed table edited, so that no value can become TOML of its own. Codex runs with
+//! The template is parsed first; then `${NAME}` is replaced inside its strings, and what is a table or may be missing is set in
+//! the parsed table, so that no value can become TOML of its own. Codex runs with
 //! `--strict-config`: a key that it does not know ends it, which is why the template names the version it was checked with.
 //!
 //! A project is deliberately not marked `untrusted`: that would also drop its `AGENTS.md`. Its `.codex/` is kept out by
 //! starting each thread with `sandbox: read-only` ([`crate::codex::client::Client::start_thread`]).
 
+use crate::codex::overrides::Overrides;
 use crate::config::WebSearch;
+use crate::config::interpolate::interpolate;
 use crate::config::name::Effort;
 use crate::config::quantity::ModelId;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use toml::{Table, Value};
 
@@ -28,6 +32,8 @@ pub struct SessionConfig<'a> {
     /// `None`: the model's own default.
     pub effort: Option<Effort>,
     pub web_search: WebSearch,
+    /// The operator's; a call's are laid over the whole when its thread starts.
+    pub overrides: &'a Overrides,
     /// Variables of commands, beside the few that Codex lets them inherit. `exclude` does not reach these.
     pub command_environment: &'a BTreeMap<String, String>,
 }
@@ -37,6 +43,8 @@ pub struct SessionConfig<'a> {
 pub enum TemplateError {
     #[error("config/codex-config.toml.template, built into this program, is no TOML: {0}")]
     Unreadable(String),
+    #[error("config/codex-config.toml.template, built into this program: {0}")]
+    Placeholder(String),
     #[error("config/codex-config.toml.template, built into this program, has no table `{0}`")]
     NoTable(&'static str),
 }
@@ -45,23 +53,43 @@ pub enum TemplateError {
 pub fn render(session: &SessionConfig<'_>) -> Result<String, TemplateError> {
     let unreadable = |error: &dyn fmt::Display| TemplateError::Unreadable(error.to_string());
     let mut config: Table = TEMPLATE.parse().map_err(|error| unreadable(&error))?;
+    let (model_port, web_search) = (session.model_port.to_string(), session.web_search.to_string());
+    let values = [("MODEL_PORT", model_port.as_str()), ("WEB_SEARCH", web_search.as_str())];
+    config.iter_mut().try_for_each(|(_, value)| fill_in(value, &values))?;
+    for (name, value) in session.overrides.as_map() {
+        let value = Value::try_from(value).map_err(|error| unreadable(&error))?;
+        config.insert(name.clone(), value);
+    }
     if let Some(model) = session.model {
         config.insert("model".to_owned(), Value::String(model.to_string()));
     }
     if let Some(effort) = session.effort {
         config.insert("model_reasoning_effort".to_owned(), Value::String(effort.to_string()));
     }
-    config.insert("web_search".to_owned(), Value::String(session.web_search.to_string()));
     let variables = session.command_environment.iter();
     let variables = variables.map(|(name, value)| (name.clone(), Value::String(value.clone())));
     table(&mut config, "shell_environment_policy")?.insert("set".to_owned(), Value::Table(variables.collect()));
-    let base_url = format!("http://127.0.0.1:{}/v1", session.model_port);
-    let gateway = table(table(&mut config, "model_providers")?, PROVIDER)?;
-    gateway.insert("base_url".to_owned(), Value::String(base_url));
     let body = toml::to_string(&config).map_err(|error| unreadable(&error))?;
     Ok(format!(
         "# Written by codex-mcp for one session; changes are lost.\n{body}"
     ))
+}
+
+/// Only the template's own strings: what is set after this is never looked at for placeholders.
+fn fill_in(value: &mut Value, values: &[(&str, &str)]) -> Result<(), TemplateError> {
+    match value {
+        Value::String(text) => {
+            let known = |name: &str| {
+                Ok::<_, Infallible>(values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
+            };
+            let filled = interpolate(text, known).map_err(|error| TemplateError::Placeholder(error.to_string()))?;
+            *text = filled.into_owned();
+            Ok(())
+        }
+        Value::Array(items) => items.iter_mut().try_for_each(|item| fill_in(item, values)),
+        Value::Table(table) => table.iter_mut().try_for_each(|(_, value)| fill_in(value, values)),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => Ok(()),
+    }
 }
 
 fn table<'a>(parent: &'a mut Table, name: &'static str) -> Result<&'a mut Table, TemplateError> {
@@ -74,20 +102,24 @@ fn table<'a>(parent: &'a mut Table, name: &'static str) -> Result<&'a mut Table,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+    use std::sync::LazyLock;
 
     fn rendered(session: &SessionConfig<'_>) -> Table {
         render(session).unwrap().parse().unwrap()
     }
 
     static NO_VARIABLES: BTreeMap<String, String> = BTreeMap::new();
+    static NO_OVERRIDES: LazyLock<Overrides> = LazyLock::new(Overrides::default);
 
-    const PLAIN: SessionConfig<'static> = SessionConfig {
+    static PLAIN: LazyLock<SessionConfig<'static>> = LazyLock::new(|| SessionConfig {
         model_port: 18080,
         model: None,
         effort: None,
         web_search: WebSearch::Disabled,
+        overrides: &NO_OVERRIDES,
         command_environment: &NO_VARIABLES,
-    };
+    });
 
     #[test]
     fn the_whole_configuration() {
@@ -99,22 +131,64 @@ mod tests {
         assert!(!rendered(&PLAIN).contains_key("model"));
         let effort = SessionConfig {
             effort: Some(Effort::Xhigh),
-            ..PLAIN
+            ..*PLAIN
         };
         assert_eq!(rendered(&effort)["model_reasoning_effort"].as_str(), Some("xhigh"));
+    }
+
+    #[test]
+    fn placeholders_are_filled_in_and_none_is_left() {
+        let session = SessionConfig {
+            model_port: 7,
+            web_search: WebSearch::Live,
+            ..*PLAIN
+        };
+        let text = render(&session).unwrap();
+        assert!(!text.contains("${"), "{text}");
+        let config = rendered(&session);
+        assert_eq!(
+            config["model_providers"][PROVIDER]["base_url"].as_str(),
+            Some("http://127.0.0.1:7/v1")
+        );
+        assert_eq!(config["web_search"].as_str(), Some("live"));
+        let mut unknown = Value::Array(vec![Value::String("a ${NO_SUCH}".to_owned())]);
+        assert!(matches!(fill_in(&mut unknown, &[]), Err(TemplateError::Placeholder(_))));
+    }
+
+    #[test]
+    fn the_operators_settings_are_laid_over_the_template_and_effort_over_them() {
+        let serde_json::Value::Object(asked) =
+            json!({"model_verbosity": "low", "tool_output_token_limit": 5000, "model_reasoning_effort": "low"})
+        else {
+            panic!()
+        };
+        let overrides = crate::codex::overrides::parse_overrides(&asked).unwrap();
+        let with = SessionConfig {
+            overrides: &overrides,
+            ..*PLAIN
+        };
+        let config = rendered(&with);
+        assert_eq!(config["model_verbosity"].as_str(), Some("low"));
+        assert_eq!(config["tool_output_token_limit"].as_integer(), Some(5000));
+        assert_eq!(config["model_reasoning_effort"].as_str(), Some("low"));
+        let effort = SessionConfig {
+            effort: Some(Effort::High),
+            ..with
+        };
+        assert_eq!(rendered(&effort)["model_reasoning_effort"].as_str(), Some("high"));
     }
 
     /// A mirror's address comes from another program's settings: whatever it holds stays one value.
     #[test]
     fn variables_of_commands_are_values_and_never_toml() {
-        let hostile = "x\"\n[features]\nhooks = true\n#";
+        let hostile = "${MODEL_PORT}\"\n[features]\nhooks = true\n#";
         let variables = BTreeMap::from([
             ("A".to_owned(), "1".to_owned()),
             ("B.\"C".to_owned(), hostile.to_owned()),
         ]);
         let config = rendered(&SessionConfig {
             command_environment: &variables,
-            ..PLAIN
+            ..*PLAIN
         });
         let set = config["shell_environment_policy"]["set"].as_table().unwrap();
         assert_eq!(set.len(), 2);

@@ -22,6 +22,8 @@ pub const IMAGE: &str = "CODEX_MCP_IMAGE";
 pub const STATE_DIR: &str = "CODEX_MCP_STATE_DIR";
 /// `cache_dir`.
 pub const CACHE_DIR: &str = "CODEX_MCP_CACHE_DIR";
+/// `secrets_dir`.
+pub const SECRETS_DIR: &str = "CODEX_MCP_SECRETS_DIR";
 /// `limits.memory`.
 pub const MEMORY: &str = "CODEX_MCP_MEMORY";
 /// `limits.cpus`.
@@ -50,12 +52,13 @@ pub const LOG: &str = "CODEX_MCP_LOG";
 pub const LOG_FORMAT: &str = "CODEX_MCP_LOG_FORMAT";
 
 /// All of them, in the order of the documentation.
-pub const REGISTRY: [&str; 18] = [
+pub const REGISTRY: [&str; 19] = [
     CONFIG,
     RUNTIME,
     IMAGE,
     STATE_DIR,
     CACHE_DIR,
+    SECRETS_DIR,
     MEMORY,
     CPUS,
     PIDS,

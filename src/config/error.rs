@@ -7,6 +7,7 @@ use crate::config::provider::HeaderError;
 use crate::config::proxy::ProxyError;
 use crate::config::quantity::{ProviderName, QuantityError};
 use crate::config::rule::{Rule, RuleError};
+use crate::config::secret::{SecretName, SecretSettingError};
 use crate::config::url::UrlError;
 use std::fmt;
 use std::path::PathBuf;
@@ -55,6 +56,10 @@ pub enum ConfigError {
          `network.proxy` to the one to use, or `network.proxy = \"none\"` to use none"
     )]
     ProxyVariable { variable: &'static str, reason: ProxyError },
+    #[error(
+        "{at}: `secrets.{name}` has no source; add `from = {{ env = \"NAME\" }}`, `{{ file = \"/path\" }}` or `{{ command = [\"program\", …] }}`"
+    )]
+    SecretWithoutSource { at: Origin, name: SecretName },
     #[error("no layer sets `{key}`; add it to your configuration file")]
     Missing { key: String },
     #[error("`{key}` has no default because HOME is not set; set HOME, {variable}, or `{key}` in a configuration file")]
@@ -88,6 +93,10 @@ pub enum BadValue {
     Rule(#[from] RuleError),
     #[error(transparent)]
     Proxy(#[from] ProxyError),
+    #[error(transparent)]
+    Secret(#[from] SecretSettingError),
+    #[error("`secrets.{0}` has that path, or one above or below it: give one of the two another `path`")]
+    SecretPathTaken(SecretName),
     #[error("a name server is an address, perhaps with a port: `192.0.2.53`, `192.0.2.53:5353`, `[2001:db8::53]:53`")]
     NameServer,
     #[error("tokens of a login are sent there: `https://`, or `http://` with a loopback address")]

@@ -40,6 +40,7 @@ pub const RUNTIME: Key = Key::new("runtime").variable(environment::RUNTIME).flag
 pub const IMAGE: Key = Key::new("image").variable(environment::IMAGE).flag("--image");
 pub const STATE_DIR: Key = Key::new("state_dir").variable(environment::STATE_DIR);
 pub const CACHE_DIR: Key = Key::new("cache_dir").variable(environment::CACHE_DIR);
+pub const SECRETS_DIR: Key = Key::new("secrets_dir").variable(environment::SECRETS_DIR);
 pub const MEMORY: Key = Key::new("limits.memory").variable(environment::MEMORY).flag("--memory");
 pub const CPUS: Key = Key::new("limits.cpus").variable(environment::CPUS).flag("--cpus");
 pub const PIDS: Key = Key::new("limits.pids").variable(environment::PIDS).flag("--pids");
@@ -57,6 +58,7 @@ pub const MODEL: Key = Key::new("codex.model").variable(environment::MODEL).flag
 pub const EFFORT: Key = Key::new("codex.effort").variable(environment::EFFORT).flag("--effort");
 pub const MODELS: Key = Key::new("codex.models");
 pub const WEB_SEARCH: Key = Key::new("codex.web_search");
+pub const CODEX_CONFIG: Key = Key::new("codex.config.*");
 pub const AUTH_MODE: Key = Key::new("auth.mode");
 pub const AUTH_FILE: Key = Key::new("auth.file");
 pub const AUTH_CHATGPT_BASE_URL: Key = Key::new("auth.chatgpt_base_url");
@@ -91,8 +93,14 @@ pub const NETWORK_BYTES_PER_SECOND: Key = Key::new("network.bytes_per_second");
 pub const NETWORK_CONNECT: Key = Key::new("network.connect");
 pub const NETWORK_IDLE: Key = Key::new("network.idle");
 pub const NETWORK_TOTAL: Key = Key::new("network.total");
+pub const SECRET_ENV: Key = Key::new("secrets.*.from.env");
+pub const SECRET_FILE: Key = Key::new("secrets.*.from.file");
+pub const SECRET_COMMAND: Key = Key::new("secrets.*.from.command");
+pub const SECRET_PATH: Key = Key::new("secrets.*.path");
 pub const QUOTA_SESSION_TOKENS: Key = Key::new("quota.session.tokens");
 pub const QUOTA_SESSION_REQUESTS: Key = Key::new("quota.session.requests");
+pub const AUDIT_FILE_SIZE: Key = Key::new("audit.file_size");
+pub const AUDIT_KEEP: Key = Key::new("audit.keep");
 pub const LOG_FILTER: Key = Key::new("log.filter").variable(environment::LOG).flag("--log");
 pub const LOG_FORMAT: Key = Key::new("log.format").variable(environment::LOG_FORMAT);
 
@@ -102,6 +110,7 @@ pub const REGISTRY: &[Key] = &[
     IMAGE,
     STATE_DIR,
     CACHE_DIR,
+    SECRETS_DIR,
     MEMORY,
     CPUS,
     PIDS,
@@ -115,6 +124,7 @@ pub const REGISTRY: &[Key] = &[
     EFFORT,
     MODELS,
     WEB_SEARCH,
+    CODEX_CONFIG,
     AUTH_MODE,
     AUTH_FILE,
     AUTH_CHATGPT_BASE_URL,
@@ -147,8 +157,14 @@ pub const REGISTRY: &[Key] = &[
     NETWORK_CONNECT,
     NETWORK_IDLE,
     NETWORK_TOTAL,
+    SECRET_ENV,
+    SECRET_FILE,
+    SECRET_COMMAND,
+    SECRET_PATH,
     QUOTA_SESSION_TOKENS,
     QUOTA_SESSION_REQUESTS,
+    AUDIT_FILE_SIZE,
+    AUDIT_KEEP,
     LOG_FILTER,
     LOG_FORMAT,
 ];

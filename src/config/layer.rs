@@ -38,13 +38,16 @@ pub struct Values {
     pub image: Option<Spanned<String>>,
     pub state_dir: Option<Spanned<String>>,
     pub cache_dir: Option<Spanned<String>>,
+    pub secrets_dir: Option<Spanned<String>>,
     pub limits: LimitValues,
     pub codex: CodexValues,
     pub auth: AuthValues,
     pub providers: BTreeMap<Spanned<String>, ProviderValues>,
     pub workspace: WorkspaceValues,
     pub network: NetworkValues,
+    pub secrets: BTreeMap<Spanned<String>, SecretValues>,
     pub quota: QuotaValues,
+    pub audit: AuditValues,
     pub log: LogValues,
 }
 
@@ -69,6 +72,8 @@ pub struct CodexValues {
     pub effort: Option<Spanned<String>>,
     pub models: Option<ListValues>,
     pub web_search: Option<Spanned<String>>,
+    /// Of Codex's own kinds: `codex::overrides` checks them.
+    pub config: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -100,6 +105,13 @@ pub struct AuthValues {
     pub file: Option<Spanned<String>>,
     pub chatgpt_base_url: Option<Spanned<String>>,
     pub token_url: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct SecretValues {
+    pub from: Option<Spanned<KeyValues>>,
+    pub path: Option<Spanned<String>>,
 }
 
 /// Exactly one of them is set in a key that makes sense; `resolve` checks it.
@@ -143,6 +155,13 @@ pub struct NetworkValues {
 
 /// Each item has its own place, and so each rule of a list its own line.
 pub type ListValues = Vec<Spanned<String>>;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct AuditValues {
+    pub file_size: Option<Spanned<Scalar>>,
+    pub keep: Option<Spanned<Scalar>>,
+}
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]

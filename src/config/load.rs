@@ -38,7 +38,9 @@ fn load_with(system: &Path, environment: &Environment, flags: &ConfigFlags) -> R
     };
     let mut config = resolve(layers, environment, flags)?;
     // Engines take a link in a mount's source for something else than what it points at.
-    for directory in [&mut config.state_dir.value, &mut config.cache_dir.value] {
+    let secrets_dir = config.secrets_dir.as_mut().map(|directory| &mut directory.value);
+    let ours = [&mut config.state_dir.value, &mut config.cache_dir.value];
+    for directory in ours.into_iter().chain(secrets_dir) {
         *directory = without_links(directory);
     }
     Ok(config)

@@ -6,6 +6,8 @@
 //!
 //! - [`quantity`], [`name`], [`url`]: sizes, shares, durations, names, addresses: parsed once.
 //! - [`host`], [`authority`], [`rule`], [`breadth`], [`network`]: what a session may reach.
+//! - [`audit`]: how much of the audit is kept.
+//! - [`secret`]: files that a container sees and this machine's disk does not.
 //! - [`auth`]: by a key, or by the host's ChatGPT login.
 //! - [`moment`]: a moment as people write it.
 //! - [`proxy`]: the operator's own proxy. [`provider`], [`secret_source`]: a model's provider, and where its key is found.
@@ -18,6 +20,7 @@
 //! - [`load`]: reads the files and the environment.
 //! - [`error`]: what is wrong with a configuration, and how to mend it.
 
+pub mod audit;
 pub mod auth;
 pub mod authority;
 pub mod breadth;
@@ -37,6 +40,7 @@ pub mod proxy;
 pub mod quantity;
 pub mod resolve;
 pub mod rule;
+pub mod secret;
 pub mod secret_source;
 pub mod target;
 pub mod url;
@@ -67,11 +71,15 @@ pub struct Config {
     pub providers: BTreeMap<ProviderName, Provider>,
     pub workspace: WorkspaceSettings,
     pub network: network::NetworkSettings,
+    pub secrets: BTreeMap<secret::SecretName, secret::SecretMount>,
+    /// Where secrets are staged, in memory. `None`: in the runtime directory of whoever started this process.
+    pub secrets_dir: Option<Sourced<PathBuf>>,
     pub quota: QuotaSettings,
     /// Where sessions, the staged guest and caches of facts live; mode 0700.
     pub state_dir: Sourced<PathBuf>,
     /// Where fetched packages and bootstrapped bases are kept.
     pub cache_dir: Sourced<PathBuf>,
+    pub audit: audit::AuditSettings,
     pub log: LogSettings,
 }
 
@@ -121,6 +129,8 @@ pub struct CodexSettings {
     /// What a call may choose beside `model`. Empty: any.
     pub models: Vec<Sourced<ModelId>>,
     pub web_search: Sourced<WebSearch>,
+    /// Of Codex's own configuration, as written: `codex::overrides` says what may be set.
+    pub config: BTreeMap<String, Sourced<serde_json::Value>>,
 }
 
 /// Whether the provider may search the web for the model. It reads any address then, on its own network.

@@ -23,10 +23,12 @@ use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
 
+mod audit;
 mod auth;
 mod network;
 mod provider;
 mod proxy;
+mod secrets;
 
 /// The annotated defaults, which are also their documentation.
 pub const DEFAULTS: &str = include_str!("../../config/codex-mcp.toml");
@@ -105,6 +107,13 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
         providers,
         workspace: stack.workspace(flags)?,
         network: stack.network(flags)?,
+        secrets: stack.secrets()?,
+        secrets_dir: stack.value_of(
+            key::SECRETS_DIR,
+            |v| v.secrets_dir.as_ref(),
+            None,
+            |text| stack.path(text),
+        )?,
         quota: stack.quota()?,
         state_dir: stack.directory(
             key::STATE_DIR,
@@ -113,6 +122,7 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
             ".local/state",
         )?,
         cache_dir: stack.directory(key::CACHE_DIR, |v| v.cache_dir.as_ref(), "XDG_CACHE_HOME", ".cache")?,
+        audit: stack.audit()?,
         log: LogSettings {
             filter: needed(
                 key::LOG_FILTER,
@@ -255,12 +265,26 @@ impl Stack<'_> {
             provider,
             model: ours.or(theirs),
             models: self.models()?,
+            config: self.codex_config(),
             web_search: needed(
                 key::WEB_SEARCH,
                 self.value(key::WEB_SEARCH, |v| v.codex.web_search.as_ref(), None)?,
             )?,
             effort: self.value(key::EFFORT, |v| v.codex.effort.as_ref(), flags.effort)?,
         })
+    }
+
+    /// Merged key by key, like everything else.
+    fn codex_config(&self) -> BTreeMap<String, Sourced<serde_json::Value>> {
+        let mut merged = BTreeMap::new();
+        for file in self.files {
+            for (name, written) in &file.values.codex.config {
+                // What JSON can't say (a date, NaN) becomes a value that no setting takes.
+                let value = serde_json::to_value(written.get_ref()).unwrap_or_default();
+                merged.insert(name.get_ref().clone(), Sourced::new(value, file.origin(name.span())));
+            }
+        }
+        merged
     }
 
     /// The list of the strongest file that has it.
@@ -402,6 +426,34 @@ mod tests {
     fn the_defaults_are_what_the_documentation_says() {
         let config = resolve(Layers::default(), &home(), &ConfigFlags::default()).unwrap();
         insta::assert_json_snapshot!(config);
+    }
+
+    #[test]
+    fn codex_config_is_merged_key_by_key_with_its_lines() {
+        let layers = Layers {
+            system: Some(file(
+                "/etc/c.toml",
+                "[codex.config]\nmodel_verbosity = \"low\"\ntool_output_token_limit = 10\n",
+            )),
+            user: Some(file(
+                "/u.toml",
+                "[codex]\nconfig = { model_verbosity = \"high\", x.y = 1 }\n",
+            )),
+            ..Layers::default()
+        };
+        let config = resolve(layers, &home(), &ConfigFlags::default()).unwrap().codex.config;
+        let shown: Vec<String> = config
+            .iter()
+            .map(|(name, value)| format!("{name} = {} ({})", value.value, value.origin))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "model_verbosity = \"high\" (/u.toml:2)",
+                "tool_output_token_limit = 10 (/etc/c.toml:3)",
+                "x = {\"y\":1} (/u.toml:2)"
+            ]
+        );
     }
 
     #[test]

@@ -3,15 +3,17 @@
 use crate::config::network::EgressLimits;
 use crate::config::quantity::ByteSize;
 use crate::config::rule::Rule;
+use crate::config::target::Target;
 use crate::config::{Origin, Sourced};
 use crate::dial::{Dialer, Names};
-use crate::egress::decision::DeniedEgress;
+use crate::egress::decision::{Denial, DeniedEgress};
 use crate::egress::policy::Policy;
 use crate::egress::relay::{Egress, SessionEgress};
+use crate::egress::witness::{Unwitnessed, Witness};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -110,10 +112,37 @@ fn answer(query: &[u8], answers: &Mutex<Answers>, asked: &AtomicUsize) -> Vec<u8
     message
 }
 
-/// A session, and the names it may resolve.
+/// A session, the names it may resolve, and who watches.
 pub struct Bench {
     pub names: NameServer,
     pub session: SessionEgress,
+    pub witness: Arc<Notes>,
+}
+
+/// A witness that remembers, or one that can't.
+#[derive(Debug, Default)]
+pub struct Notes {
+    pub told: Mutex<Vec<String>>,
+    pub fails: AtomicBool,
+}
+
+impl Witness for Notes {
+    fn allowed(&self, target: &Target, rule: &Sourced<Rule>) -> Result<(), Unwitnessed> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(Unwitnessed);
+        }
+        self.told
+            .lock()
+            .unwrap()
+            .push(format!("allowed {target} by {}", rule.value));
+        Ok(())
+    }
+
+    fn denied(&self, denial: &Denial) {
+        let target = denial.target.as_ref().map(ToString::to_string);
+        let target = target.unwrap_or_default();
+        self.told.lock().unwrap().push(format!("denied {target}"));
+    }
 }
 
 /// What a session of a test is made of. `a.test` and `b.test` are this machine, and loopback is in `network.private`.
@@ -151,8 +180,13 @@ impl Setup {
             narrowed_to: None,
         };
         let egress = Arc::new(Egress::new(Dialer::new(Names::new(&[names.address]))));
-        let session = egress.for_session(policy, self.limits);
-        Bench { names, session }
+        let witness = Arc::new(Notes::default());
+        let session = egress.for_session(policy, self.limits, Arc::clone(&witness) as Arc<dyn Witness>);
+        Bench {
+            names,
+            session,
+            witness,
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 //! - [`ledger`]: what one session used and was refused.
 //! - [`metered`]: a connection whose bytes are counted, slowed and timed.
 //! - [`client`]: the guest's connection, and whether anybody is left at its other end.
+//! - [`witness`]: who is told of each decision before it has an effect.
 //! - [`relay`]: the order of all this for one session.
 //! - [`requests`]: the guest's connection as a stream of requests; [`head`] (pure) and [`head_screen`] look at each before
 //!   hyper does, [`request_target`] (pure) says what it asks for.
@@ -37,10 +38,12 @@ pub mod relay;
 pub mod request_target;
 pub mod requests;
 pub mod tunnel;
+pub mod witness;
 
 pub use decision::{Denial, DeniedEgress};
 pub use policy::Policy;
 pub use relay::{Egress, SessionEgress};
+pub use witness::{Unwitnessed, Witness};
 
 #[cfg(test)]
 mod fixtures;

@@ -4,6 +4,7 @@ use crate::config::target::Target;
 use crate::dial::proxy::ProxyError;
 use crate::dial::{DialError, LookupError};
 use crate::egress::decision::Denial;
+use crate::egress::witness::Unwitnessed;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -38,6 +39,8 @@ pub enum Failure {
     LookupTimedOut(Duration),
     #[error("this host's own addresses can't be read ({0}), and without them nothing is dialled")]
     OwnAddresses(io::ErrorKind),
+    #[error(transparent)]
+    Unwitnessed(#[from] Unwitnessed),
     #[error("the server closed the connection, or did not answer in HTTP")]
     NoHttpAnswer,
     #[error("the client broke its request off")]
@@ -63,6 +66,7 @@ impl Failure {
             | Self::Silent(_)
             | Self::TooLong(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientLeft => StatusCode::BAD_REQUEST,
+            Self::Unwitnessed(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Lookup(_) | Self::Dial(_) | Self::OwnAddresses(_) | Self::NoHttpAnswer => StatusCode::BAD_GATEWAY,
         }
     }
@@ -71,7 +75,7 @@ impl Failure {
     fn reason_phrase(&self) -> &'static str {
         match self {
             Self::Lookup(_) | Self::LookupTimedOut(_) => "codex-mcp could not resolve",
-            Self::Dial(_) | Self::OwnAddresses(_) => "codex-mcp could not connect to",
+            Self::Dial(_) | Self::OwnAddresses(_) | Self::Unwitnessed(_) => "codex-mcp could not connect to",
             Self::NoHttpAnswer | Self::ClientLeft | Self::Silent(_) | Self::TooLong(_) => {
                 "codex-mcp got no answer from"
             }
@@ -160,6 +164,7 @@ mod tests {
             (504, DialError::TimedOut(second).into()),
             (502, Failure::OwnAddresses(io::ErrorKind::Other)),
             (502, Failure::NoHttpAnswer),
+            (503, Unwitnessed.into()),
             (504, Failure::Silent(second)),
             (504, Failure::TooLong(second)),
         ] {

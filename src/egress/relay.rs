@@ -15,6 +15,7 @@ use crate::egress::policy::{Passage, Policy};
 use crate::egress::refusal::{Failure, Refusal};
 use crate::egress::requests::{self, Side};
 use crate::egress::tunnel;
+use crate::egress::witness::Witness;
 use crate::wire::patient::Patient;
 use bytes::BytesMut;
 use std::net::IpAddr;
@@ -41,11 +42,17 @@ impl Egress {
         Self { dialer }
     }
 
-    /// The end that serves one session's connections, with bounds of its own.
-    pub fn for_session(self: &Arc<Self>, policy: Policy, limits: EgressLimits) -> SessionEgress {
+    /// The end that serves one session's connections, with bounds of its own. `witness` is told of each decision.
+    pub fn for_session(
+        self: &Arc<Self>,
+        policy: Policy,
+        limits: EgressLimits,
+        witness: Arc<dyn Witness>,
+    ) -> SessionEgress {
         SessionEgress(Arc::new(Session {
             egress: Arc::clone(self),
             policy,
+            witness,
             ledger: Arc::new(Ledger::new(limits, Instant::now().into_std())),
             warned: AtomicBool::new(false),
         }))
@@ -91,6 +98,7 @@ impl SessionEgress {
 pub struct Session {
     egress: Arc<Egress>,
     policy: Policy,
+    witness: Arc<dyn Witness>,
     ledger: Arc<Ledger>,
     /// Whether the operator was told that the outgoing proxy fails.
     warned: AtomicBool,
@@ -117,7 +125,7 @@ impl Session {
     /// Decides by name and port, before anything is resolved.
     pub fn decide(&self, target: &Target) -> Result<Passage, Refusal> {
         let passage = self.policy.decide(target).map_err(|denial| self.deny(denial))?;
-        self.decided(Ok((target, &passage)));
+        self.allowed(target, &passage)?;
         Ok(passage)
     }
 
@@ -181,28 +189,28 @@ impl Session {
     }
 
     pub fn deny(&self, denial: Denial) -> Refusal {
-        self.decided(Err(&denial));
+        self.denied(&denial);
         denial.into()
     }
 
-    /// Every decision passes here, and nothing else does: the seam for an audit. "Allowed" is said of name and port; a bound, an
+    /// Every decision passes here or [`Self::denied`], and nothing else does. "Allowed" is said of name and port; a bound, an
     /// address or the first bytes may still be refused after it. A plain request within a tunnel is covered by
     /// the tunnel's; only its refusal is one of its own.
-    fn decided(&self, decision: Result<(&Target, &Passage), &Denial>) {
-        match decision {
-            Ok((target, passage)) => {
-                tracing::debug!(destination = %target, rule = %passage.rule.value, "egress allowed");
-            }
-            Err(denial) => {
-                let destination = denial.target.as_ref().map(tracing::field::display);
-                let rule = denial.rule();
-                // A guest can be refused a thousand times a second: repetitions are for whoever asks for them, and the
-                // turn's result has their count.
-                match self.ledger.denied(denial) {
-                    Novelty::First => tracing::info!(destination, rule, "egress denied"),
-                    Novelty::Again => tracing::debug!(destination, rule, "egress denied"),
-                }
-            }
+    fn allowed(&self, target: &Target, passage: &Passage) -> Result<(), Refusal> {
+        tracing::debug!(destination = %target, rule = %passage.rule.value, "egress allowed");
+        let witnessed = self.witness.allowed(target, &passage.rule);
+        witnessed.map_err(|unwitnessed| Refusal::failed(target, unwitnessed))
+    }
+
+    fn denied(&self, denial: &Denial) {
+        self.witness.denied(denial);
+        let destination = denial.target.as_ref().map(tracing::field::display);
+        let rule = denial.rule();
+        // A guest can be refused a thousand times a second: repetitions are for whoever asks for them, and the
+        // turn's result has their count.
+        match self.ledger.denied(denial) {
+            Novelty::First => tracing::info!(destination, rule, "egress denied"),
+            Novelty::Again => tracing::debug!(destination, rule, "egress denied"),
         }
     }
 }

@@ -97,6 +97,7 @@ pub fn plan(engine: EngineFacts) -> LaunchPlan {
                 Private,
             ),
         ],
+        secrets: Vec::new(),
         tmpfs: vec![
             Tmpfs {
                 target: "/tmp".to_owned(),

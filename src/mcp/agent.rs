@@ -3,6 +3,7 @@
 
 use crate::codex::event::{ThreadId, TurnEvent};
 use crate::codex::prompt::Prompt;
+use crate::session::asked::Asked;
 use crate::session::error::SessionError;
 use crate::session::handle::{LaunchReport, SessionHandle};
 use crate::session::registry::{Sessions, StartSession, Urgency};
@@ -17,7 +18,11 @@ pub trait Agent: Clone + Send + Sync + 'static {
     type Thread: AgentThread;
 
     /// Dropping the future gives the start up, and ends what it made so far.
-    fn start(&self, start: StartSession) -> impl Future<Output = Result<Self::Thread, SessionError>> + Send;
+    fn start(
+        &self,
+        start: StartSession,
+        asked: Asked,
+    ) -> impl Future<Output = Result<Self::Thread, SessionError>> + Send;
 
     fn find(&self, thread: &ThreadId) -> Option<Self::Thread>;
 
@@ -37,6 +42,7 @@ pub trait AgentThread: Clone + Send + Sync + 'static {
     fn run_turn(
         &self,
         prompt: Prompt,
+        asked: Asked,
         events: mpsc::Sender<TurnEvent>,
         cancelled: CancellationToken,
     ) -> impl Future<Output = Result<TurnReport, SessionError>> + Send;
@@ -47,8 +53,8 @@ pub trait AgentThread: Clone + Send + Sync + 'static {
 impl Agent for Sessions {
     type Thread = SessionHandle;
 
-    async fn start(&self, start: StartSession) -> Result<SessionHandle, SessionError> {
-        Sessions::start(self, start).await
+    async fn start(&self, start: StartSession, asked: Asked) -> Result<SessionHandle, SessionError> {
+        Sessions::start(self, start, asked).await
     }
 
     fn find(&self, thread: &ThreadId) -> Option<SessionHandle> {
@@ -72,10 +78,11 @@ impl AgentThread for SessionHandle {
     async fn run_turn(
         &self,
         prompt: Prompt,
+        asked: Asked,
         events: mpsc::Sender<TurnEvent>,
         cancelled: CancellationToken,
     ) -> Result<TurnReport, SessionError> {
-        SessionHandle::run_turn(self, prompt, events, cancelled).await
+        SessionHandle::run_turn(self, prompt, asked, events, cancelled).await
     }
 
     async fn changes(&self) -> Result<Changes, SessionError> {

@@ -10,6 +10,7 @@ use crate::mcp::agent::{Agent, AgentThread};
 use crate::mcp::arguments::{CodexCall, Note, ReplyCall};
 use crate::mcp::progress::{Notifier, Pacer};
 use crate::mcp::result;
+use crate::session::asked::Asked;
 use crate::session::error::SessionError;
 use crate::session::registry::StartSession;
 use crate::session::turn::TurnReport;
@@ -23,6 +24,8 @@ const EVENTS: usize = 256;
 
 /// What surrounds one call.
 pub struct CallContext {
+    /// Who asked, and in which shape.
+    pub asked: Asked,
     /// The client cancelled this call.
     pub cancelled: CancellationToken,
     /// The server ends.
@@ -77,7 +80,7 @@ async fn launch<A: Agent>(
     context: &CallContext,
     pacer: &mut Pacer,
 ) -> Launched<A::Thread> {
-    let mut starting = std::pin::pin!(agent.start(start));
+    let mut starting = std::pin::pin!(agent.start(start, context.asked.clone()));
     loop {
         tokio::select! {
             biased;
@@ -127,7 +130,8 @@ async fn follow<T: AgentThread>(
     pacer: &mut Pacer,
 ) -> Option<Result<TurnReport, SessionError>> {
     let (events_in, mut events) = mpsc::channel(EVENTS);
-    let mut running = std::pin::pin!(thread.run_turn(prompt, events_in, context.cancelled.clone()));
+    let mut running =
+        std::pin::pin!(thread.run_turn(prompt, context.asked.clone(), events_in, context.cancelled.clone()));
     let end = loop {
         tokio::select! {
             biased;

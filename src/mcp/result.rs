@@ -13,7 +13,7 @@ use crate::plan::launch::Unenforced;
 use crate::plan::proof::ProvenLimit;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
-use crate::session::turn::TurnReport;
+use crate::session::turn::{Spending, TurnReport};
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::diff::{Changes, FileChange};
 use rmcp::model::{CallToolResult, ContentBlock};
@@ -54,6 +54,8 @@ struct Structured<'a> {
     turn: Option<Turn<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_usage: Option<Spending>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     limits: &'a [ProvenLimit],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -156,6 +158,7 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
         },
         turn,
         usage,
+        model_usage: ended.end.as_ref().ok().map(|turn| turn.spending),
         limits: &ended.report.limits,
         unenforced: &ended.report.unenforced,
         changes: changes.as_ref().map(|changes| Changed {
@@ -343,6 +346,7 @@ mod tests {
         TurnReport {
             end,
             egress_denied: Vec::new(),
+            spending: Spending::default(),
         }
     }
 
@@ -408,6 +412,10 @@ mod tests {
                 "session": {"id": "abababababababababab", "engine": "podman 4.3.1", "rootless": false, "image": "codex", "model": "gpt-5.5"},
                 "turn": {"id": "t1", "status": "completed"},
                 "usage": {"inputTokens": 10, "cachedInputTokens": 0, "outputTokens": 0, "reasoningOutputTokens": 0, "totalTokens": 12},
+                "modelUsage": {
+                    "requests": 0, "refused": 0, "requestBytes": 0, "responseBytes": 0,
+                    "tokens": {"input": 0, "output": 0}, "quotaLeft": {}
+                },
                 "limits": [{"name": "memory", "limit": 1 << 30, "enforced": false}],
                 "unenforced": [{"limit": "memory", "reason": "r", "remedy": "m"}],
                 "changes": {"files": [{"path": "a.txt", "kind": "added"}], "insertions": 1, "deletions": 0},

@@ -190,6 +190,18 @@ fn output() -> Value {
                     "totalTokens": count
                 }
             },
+            "modelUsage": {
+                "type": "object",
+                "description": "What the thread has asked of its model so far, as counted on the host, and what its quota leaves.",
+                "properties": {
+                    "requests": count,
+                    "refused": count,
+                    "requestBytes": count,
+                    "responseBytes": count,
+                    "tokens": {"type": "object", "properties": {"input": count, "output": count}},
+                    "quotaLeft": {"type": "object", "properties": {"tokens": count, "requests": count}}
+                }
+            },
             "limits": {
                 "type": "array",
                 "description": "Resource limits as they were read back inside: bytes, thousandths of a CPU, processes.",

@@ -4,13 +4,15 @@ use crate::mcp::agent::Agent;
 use crate::mcp::calls::{self, CallContext};
 use crate::mcp::progress::Notifier;
 use crate::mcp::{arguments, result, schema};
+use crate::session::asked::Asked;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult, Implementation,
     ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
 /// One client's server.
@@ -31,23 +33,49 @@ impl<A: Agent> Server<A> {
 
     async fn call(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> CallToolResult {
         let arguments = request.arguments.unwrap_or_default();
+        let tool = match request.name.as_ref() {
+            schema::CODEX => schema::CODEX,
+            schema::CODEX_REPLY => schema::CODEX_REPLY,
+            unknown => return result::unknown_tool(unknown),
+        };
         let surrounding = CallContext {
+            asked: asked(tool, &arguments, &context),
             notifier: Notifier::new(context.peer.clone(), context.meta.get_progress_token()),
             cancelled: context.ct,
             ending: self.ending.clone(),
         };
-        match request.name.as_ref() {
-            schema::CODEX => match arguments::parse_codex(arguments) {
+        if tool == schema::CODEX {
+            match arguments::parse_codex(arguments) {
                 Ok(call) => calls::codex(&self.agent, call, surrounding).await,
-                Err(error) => result::bad_arguments(schema::CODEX, &error),
-            },
-            schema::CODEX_REPLY => match arguments::parse_reply(arguments) {
+                Err(error) => result::bad_arguments(tool, &error),
+            }
+        } else {
+            match arguments::parse_reply(arguments) {
                 Ok(call) => calls::reply(&self.agent, call, surrounding).await,
-                Err(error) => result::bad_arguments(schema::CODEX_REPLY, &error),
-            },
-            unknown => result::unknown_tool(unknown),
+                Err(error) => result::bad_arguments(tool, &error),
+            }
         }
     }
+}
+
+/// What the audit has of a call: who, and the names and sizes of what was passed.
+fn asked(tool: &'static str, arguments: &Map<String, Value>, context: &RequestContext<RoleServer>) -> Asked {
+    let handshake = context.peer.peer_info();
+    // Since 2026 each request may say it anew.
+    let of_request = context.meta.client_info();
+    let client = of_request
+        .as_ref()
+        .or(handshake.as_deref().map(|info| &info.client_info))
+        .map(|client| (client.name.as_str(), client.version.as_str()));
+    let size = |value: &Value| match value {
+        Value::String(text) => text.len() as u64,
+        other => other.to_string().len() as u64,
+    };
+    let parameters: BTreeMap<String, u64> = arguments
+        .iter()
+        .map(|(name, value)| (name.clone(), size(value)))
+        .collect();
+    Asked::by_mcp_client(client, &context.id.to_string(), tool, parameters)
 }
 
 impl<A: Agent> ServerHandler for Server<A> {

@@ -6,10 +6,11 @@ use crate::codex::prompt::Prompt;
 use crate::mcp::agent::{Agent, AgentThread};
 use crate::mcp::stdio::{ServeError, serve};
 use crate::plan::identity::SessionId;
+use crate::session::asked::{Asked, Asker};
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
 use crate::session::registry::{StartSession, Urgency};
-use crate::session::turn::TurnReport;
+use crate::session::turn::{Spending, TurnReport};
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::diff::{ChangeKind, Changes, FileChange};
 use serde_json::{Value, json};
@@ -39,6 +40,7 @@ struct Scripted(Arc<Inner>);
 struct Inner {
     seen: mpsc::UnboundedSender<Seen>,
     threads: Mutex<HashMap<String, ScriptedThread>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
     gate: Notify,
     /// Where true, a graceful shutdown never ends by itself.
     stubborn: bool,
@@ -55,8 +57,9 @@ struct ScriptedThread {
 impl Agent for Scripted {
     type Thread = ScriptedThread;
 
-    async fn start(&self, start: StartSession) -> Result<ScriptedThread, SessionError> {
+    async fn start(&self, start: StartSession, asked: Asked) -> Result<ScriptedThread, SessionError> {
         let cwd = start.workspace;
+        self.0.asked.lock().expect("asked").push(asked);
         let _ = self.0.seen.send(Seen::Started { cwd: cwd.clone() });
         let mut given_up = GivenUp(Some(self.0.seen.clone()));
         match cwd.as_deref().and_then(|path| path.to_str()) {
@@ -134,6 +137,7 @@ impl AgentThread for ScriptedThread {
     async fn run_turn(
         &self,
         prompt: Prompt,
+        _asked: Asked,
         events: mpsc::Sender<TurnEvent>,
         cancelled: CancellationToken,
     ) -> Result<TurnReport, SessionError> {
@@ -179,6 +183,7 @@ impl AgentThread for ScriptedThread {
                 outcome,
             },
             egress_denied: Vec::new(),
+            spending: Spending::default(),
         })
     }
 
@@ -201,6 +206,7 @@ struct Client {
     writer: WriteHalf<DuplexStream>,
     seen: mpsc::UnboundedReceiver<Seen>,
     signals: mpsc::Sender<()>,
+    asked: Arc<Mutex<Vec<Asked>>>,
     serving: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -208,9 +214,11 @@ impl Client {
     /// Connected, nothing said yet.
     fn silent(stubborn: bool) -> Self {
         let (seen_in, seen) = mpsc::unbounded_channel();
+        let asked = Arc::new(Mutex::default());
         let agent = Scripted(Arc::new(Inner {
             seen: seen_in,
             threads: Mutex::default(),
+            asked: Arc::clone(&asked),
             gate: Notify::new(),
             stubborn,
         }));
@@ -224,6 +232,7 @@ impl Client {
             writer,
             seen,
             signals,
+            asked,
             serving,
         }
     }
@@ -401,6 +410,7 @@ async fn a_client_library_understands_the_server() {
     let agent = Scripted(Arc::new(Inner {
         seen,
         threads: Mutex::default(),
+        asked: Arc::default(),
         gate: Notify::new(),
         stubborn: false,
     }));
@@ -648,4 +658,29 @@ async fn a_client_that_stopped_reading_does_not_hold_up_the_end() {
     client.signals.send(()).await.expect("listening");
     while client.seen().await != Seen::ShutDown(Urgency::Graceful) {}
     client.serving.await.expect("no panic").expect("a clean end");
+}
+
+/// What the audit has of a call: who, under which id, names and sizes, and no value.
+#[tokio::test]
+async fn a_session_learns_who_asked_and_in_which_shape() {
+    let mut client = Client::initialized().await;
+    let arguments = json!({"prompt": "héllo", "sandbox": "read-only", "config": {"model_verbosity": "low"}});
+    client
+        .request("call-7", "tools/call", json!({"name": "codex", "arguments": arguments}))
+        .await;
+    let asked = client.asked.lock().expect("asked").clone();
+    assert_eq!(
+        asked,
+        [Asked {
+            by: Asker::McpClient {
+                name: "test".into(),
+                version: "1".into()
+            },
+            request: Some("call-7".into()),
+            tool: "codex",
+            parameters: [("config", 25), ("prompt", 6), ("sandbox", 9)]
+                .map(|(name, size)| (name.to_owned(), size))
+                .into(),
+        }]
+    );
 }

@@ -10,6 +10,7 @@ use crate::plan::launch::{
 };
 use crate::plan::network::NetworkPlan;
 use crate::plan::request::{Request, WorkspaceAccess};
+use crate::plan::secrets::PlannedSecret;
 use crate::plan::{enforcement, network, paths, user};
 use crate::wire::contract::{CONTRACT, GuestSpec, ProcessNumber, SpawnRequest, StderrTo};
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ pub enum PlanError {
     ContractMismatch { reference: String, found: u32 },
     #[error(
         "{path:?} can't be mounted: it is not UTF-8, or has a colon, a comma or a control character in it, which the \
-         engines' mount syntax can't carry.\nSet `state_dir` (or CODEX_MCP_STATE_DIR) to a plain path."
+         engines' mount syntax can't carry.\nSet `state_dir` (or CODEX_MCP_STATE_DIR), for a secret `secrets_dir`, to a plain path."
     )]
     UnmountablePath { path: PathBuf },
 }
@@ -116,6 +117,7 @@ pub fn plan(
         nproc: (facts.engine.kind == EngineKind::Podman).then_some(facts.nproc_hard),
         mounts: mounts(request, &network, &workspace_inside)?,
         network,
+        secrets: request.secrets.clone(),
         tmpfs,
         shm: crate::config::quantity::ByteSize::from_mib(SHM_MIB),
         selinux: if facts.selinux_enforcing {
@@ -203,6 +205,7 @@ fn mounts(request: &Request, network: &NetworkPlan, workspace_inside: &str) -> R
             MountAccess::ReadOnly,
         ));
     }
+    mounts.extend(request.secrets.iter().map(PlannedSecret::mount));
     for mount in &mounts {
         if !mount.source.to_str().is_some_and(paths::mountable) {
             return Err(PlanError::UnmountablePath {

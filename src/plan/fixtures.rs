@@ -1,5 +1,6 @@
 //! Machines, images and requests for tests.
 
+use crate::config::layer::{FileLayer, LayerSource};
 use crate::config::resolve::{ConfigFlags, Layers, resolve};
 use crate::config::{Config, Enforcement, environment::Environment};
 use crate::host::facts::{CgroupFacts, CgroupVersion, EngineFacts, EngineKind, HostFacts, ImageFacts};
@@ -12,6 +13,17 @@ use crate::wire::contract::CONTRACT;
 pub fn config() -> Config {
     let environment = Environment::from_pairs([("HOME", "/home/me")]);
     resolve(Layers::default(), &environment, &ConfigFlags::default()).unwrap()
+}
+
+/// The defaults, and a user's file of this text.
+pub fn config_of(text: &str) -> Config {
+    let environment = Environment::from_pairs([("HOME", "/home/me")]);
+    let user = FileLayer::parse(LayerSource::File("/u.toml".into()), text, &environment).unwrap();
+    let layers = Layers {
+        user: Some(user),
+        ..Layers::default()
+    };
+    resolve(layers, &environment, &ConfigFlags::default()).unwrap()
 }
 
 pub fn best_effort() -> Config {
@@ -41,6 +53,7 @@ pub fn request() -> Request {
         },
         access: WorkspaceAccess::ReadWrite,
         network: None,
+        secrets: Vec::new(),
         session_dir: "/state/sessions/S".into(),
         guest_binary: "/state/guest/ID/codex-mcp".into(),
     }

@@ -5,6 +5,7 @@ use crate::config::quantity::{ByteSize, CpuShare, PidsLimit};
 use crate::host::facts::EngineFacts;
 use crate::plan::identity::{ContainerName, SessionId};
 use crate::plan::network::NetworkPlan;
+use crate::plan::secrets::PlannedSecret;
 use crate::supervise::owner::Owner;
 use crate::wire::contract::{GuestSpec, SpawnRequest};
 use serde::Serialize;
@@ -27,6 +28,8 @@ pub struct LaunchPlan {
     pub network: NetworkPlan,
     /// In the order in which they are mounted: a mount below another comes after it.
     pub mounts: Vec<Mount>,
+    /// Their mounts are among those above; these say what they are of.
+    pub secrets: Vec<PlannedSecret>,
     pub tmpfs: Vec<Tmpfs>,
     pub shm: ByteSize,
     pub selinux: SelinuxRelabel,

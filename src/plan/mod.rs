@@ -12,6 +12,7 @@
 //! - [`network`]: what the session may reach.
 //! - [`command_environment`]: what its commands are told of that: variables.
 //! - [`paths`]: where things are inside the container.
+//! - [`secrets`]: its secret mounts.
 //! - [`enforcement`]: which limits this machine can't enforce.
 //! - [`decide`]: puts the plan together.
 //! - [`proof`]: compares what the guest read back with the plan.
@@ -27,6 +28,7 @@ pub mod network;
 pub mod paths;
 pub mod proof;
 pub mod request;
+pub mod secrets;
 pub mod user;
 
 pub use decide::{PlanError, plan};

@@ -10,7 +10,7 @@ pub const GUEST_PROGRAM: &str = "/run/codex-mcp/guest";
 /// `CODEX_HOME`. Never below `/tmp`: Codex refuses its PATH helpers there.
 pub const CODEX_HOME: &str = "/var/lib/codex";
 /// `HOME` of everything inside: a sized scratch file system.
-pub const HOME: &str = "/home/codex";
+pub const HOME: &str = crate::config::secret::CONTAINER_HOME;
 pub const TMP: &str = "/tmp";
 /// Where a workspace is mounted whose own path can't be kept.
 pub const WORKSPACE: &str = "/workspace";

@@ -213,6 +213,9 @@ impl Check {
         for mount in &plan.mounts {
             self.declared_mount(mount, reachable(found, &mount.target));
         }
+        for secret in &plan.secrets {
+            self.in_memory(&secret.target, reachable(found, &secret.target));
+        }
         let scratch: Vec<(&str, u64)> = plan
             .tmpfs
             .iter()
@@ -278,6 +281,15 @@ impl Check {
                 words(planned.access),
                 words(found_access)
             )
+        });
+    }
+
+    /// A secret on a disk outlives its session there.
+    fn in_memory(&mut self, target: &str, found: Option<&MountReading>) {
+        // That nothing is there at all was said already.
+        let Some(found) = found else { return };
+        self.require(IN_MEMORY.contains(&found.fstype.as_str()), Promise::Mounts, || {
+            format!("a secret in memory planned at {target}, {} found", found.fstype)
         });
     }
 
@@ -398,6 +410,7 @@ fn is_engines_own(mount: &MountReading) -> bool {
     }
 }
 
+const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
 const SHARED_MEMORY: &str = "/dev/shm";
 /// Named by the kernel's modules ipip, sit, ip6_tunnel, ip_gre, ip6_gre and ip_vti. Down and without an address, but
 /// neither can be seen by name, so they are refused like any other.

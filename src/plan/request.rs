@@ -2,6 +2,7 @@
 
 use crate::config::rule::Rule;
 use crate::plan::identity::SessionId;
+use crate::plan::secrets::PlannedSecret;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ pub struct Request {
     pub access: WorkspaceAccess,
     /// What the tool call narrows the network to; never wider than the operator's.
     pub network: Option<Vec<Rule>>,
+    pub secrets: Vec<PlannedSecret>,
     /// Where this session's files are on the host (below the state directory).
     pub session_dir: PathBuf,
     /// The staged copy of this binary that becomes PID 1.

@@ -13,7 +13,7 @@
 //! | `#slow MS` | waits this long before each piece of text |
 //! | `#long BYTES` | says this much text |
 //! | `#hang` | begins an answer and never ends it |
-//! | `#error STATUS [CODE]` | answers with an HTTP error |
+//! | `#error STATUS [CODE]` | answers with an HTTP error, or a redirect |
 //! | `#demo` | text, a command, a patch, a summary |
 //!
 //! A prompt without directives is answered with text that quotes it.
@@ -224,7 +224,7 @@ fn error_step(status: &str, code: &str) -> Step {
     let status = status
         .parse()
         .ok()
-        .filter(|status| (400..=599).contains(status))
+        .filter(|status| (300..=599).contains(status))
         .unwrap_or(500);
     let code = if code.is_empty() { "scripted_error" } else { code };
     Step::Error {

@@ -201,10 +201,15 @@ fn models() -> Response<Body> {
 
 fn failure(status: u16, message: &str, code: &str) -> Response<Body> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json_response(
+    let mut response = json_response(
         status,
         &json!({"error": {"message": message, "type": code, "code": code}}),
-    )
+    );
+    if status.is_redirection() {
+        let elsewhere = hyper::header::HeaderValue::from_static("/v1/elsewhere");
+        response.headers_mut().insert(hyper::header::LOCATION, elsewhere);
+    }
+    response
 }
 
 fn json_response(status: StatusCode, body: &Value) -> Response<Body> {

@@ -1,14 +1,18 @@
 //! The loop of one session: takes turns one at a time, watches the container, ends when told to or when the container
 //! does. The only owner of the container.
 
+use crate::audit::record::Outcome;
+use crate::auth::broker::SessionBroker;
 use crate::codex::client::{Client, Events, NetworkAccess};
 use crate::codex::error::{ClientError, TurnErrorKind};
 use crate::codex::event::{ThreadId, TurnEnd, TurnEvent, TurnOutcome, Usage};
 use crate::codex::prompt::Prompt;
 use crate::codex::turn_runner::{TurnRequest, run_turn};
 use crate::egress::SessionEgress;
+use crate::session::asked::Asked;
 use crate::session::container::Container;
 use crate::session::error::{EndReason, SessionError};
+use crate::session::journal::SessionJournal;
 use crate::session::registry::Urgency;
 use crate::session::turn::TurnReport;
 use crate::session::workspace_copy::WorkspaceCopy;
@@ -29,6 +33,7 @@ pub(super) struct Actor {
     pub thread: ThreadId,
     pub container: Container,
     pub egress: SessionEgress,
+    pub broker: SessionBroker,
     pub client: Client,
     pub events: Events,
     /// The app-server's process.
@@ -41,12 +46,14 @@ pub(super) struct Actor {
     pub stop: watch::Receiver<Option<Urgency>>,
     pub ended: watch::Sender<Option<EndReason>>,
     pub copy: Arc<WorkspaceCopy>,
+    pub journal: SessionJournal,
     pub state_dir: PathBuf,
 }
 
 /// A turn that is asked for.
 pub(super) struct TurnOrder {
     pub prompt: Prompt,
+    pub asked: Asked,
     pub events: mpsc::Sender<TurnEvent>,
     /// Interrupts this turn and no other, or keeps it from beginning.
     pub cancelled: CancellationToken,
@@ -74,11 +81,15 @@ impl Actor {
         // Nothing writes the copy any more.
         let reason = match reason {
             EndReason::Lost { why, .. } => {
-                let salvaged = self.copy.salvage(&self.state_dir, &self.container.plan().session).await;
+                let salvaged = self
+                    .copy
+                    .salvage(&self.state_dir, &self.container.plan().session, &self.journal)
+                    .await;
                 EndReason::Lost { why, salvaged }
             }
             other => other,
         };
+        self.journal.ended(&reason).await;
         if let Some(reply) = unanswered {
             // The caller may have given up on the turn.
             let _ = reply.send(Err(SessionError::Ended(reason.clone())));
@@ -97,12 +108,17 @@ impl Actor {
             };
             let TurnOrder {
                 prompt,
+                asked,
                 events,
                 cancelled,
                 mut reply,
             } = order;
             if cancelled.is_cancelled() || reply.is_closed() {
                 let _ = reply.send(Err(SessionError::TurnCancelled));
+                continue;
+            }
+            if let Err(error) = self.journal.turn_started(asked) {
+                let _ = reply.send(Err(error.into()));
                 continue;
             }
             let unwanted = async {
@@ -113,12 +129,22 @@ impl Actor {
                 }
             };
             let answer = match self.turn(&prompt, &events, unwanted).await {
-                Turned::Ended(end) => Ok(TurnReport {
-                    end,
-                    egress_denied: self.egress.take_denied(),
-                }),
-                Turned::Refused(error) => Err(error.into()),
-                Turned::Over(reason) => return (reason, Some(reply)),
+                Turned::Ended(end) => {
+                    self.journal.turn_ended(Ok(&end), self.usage);
+                    Ok(TurnReport {
+                        end,
+                        egress_denied: self.egress.take_denied(),
+                        spending: self.broker.spending(),
+                    })
+                }
+                Turned::Refused(error) => {
+                    self.journal.turn_ended(Err(Outcome::Refused), self.usage);
+                    Err(error.into())
+                }
+                Turned::Over(reason) => {
+                    self.journal.turn_ended(Err(Outcome::SessionOver), self.usage);
+                    return (reason, Some(reply));
+                }
             };
             // The caller may have given up on the turn.
             let _ = reply.send(answer);
@@ -131,6 +157,7 @@ impl Actor {
             biased;
             () = stopped(&mut self.stop) => Err(EndReason::Stopped),
             why = lost(&mut self.container, &mut self.codex) => Err(EndReason::lost(why)),
+            failure = self.journal.unaudited() => Err(EndReason::Unaudited(failure)),
             order = self.orders.recv() => order.ok_or(EndReason::Abandoned),
         }
     }
@@ -155,6 +182,7 @@ impl Actor {
             end = turn => end,
             why = lost(&mut self.container, &mut self.codex) => return Turned::Over(EndReason::lost(why)),
             () = stopped(&mut self.stop) => return Turned::Over(EndReason::Stopped),
+            failure = self.journal.unaudited() => return Turned::Over(EndReason::Unaudited(failure)),
         };
         match end {
             Ok(end) => {

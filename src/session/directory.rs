@@ -10,6 +10,7 @@ use crate::plan::identity::SessionId;
 use crate::plan::launch::ContainerUser;
 use crate::plan::paths::{SEALED_DIRS, SEALED_FILES};
 use crate::session::removal::{RemovalError, remove_tree};
+use crate::session::secrets;
 use crate::supervise::owner::Owner;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -98,8 +99,10 @@ impl SessionDirectory {
         }
     }
 
-    /// Removes everything. Called when the container is gone.
+    /// Removes everything. Called when the container is gone. The secrets first: as long as one is left, so is the record of
+    /// where it is.
     pub fn remove(self) -> Result<(), RemovalError> {
+        secrets::remove(&self.root)?;
         remove_tree(&self.root)
     }
 }

@@ -3,9 +3,11 @@
 //! Each text is shown to a person or a calling model as it is: it says what happened and what mends it. The kinds
 //! below are what the exit code and the tool result are made from, so nobody has to read the text.
 
+use crate::audit::{Failure, NotRecorded};
 use crate::auth::broker::BrokerError;
 use crate::codex::error::ClientError;
 use crate::codex::event::ThreadId;
+use crate::codex::overrides::OperatorsOverrideError;
 use crate::codex::settings::TemplateError;
 use crate::config::Sourced;
 use crate::config::quantity::ModelId;
@@ -15,6 +17,7 @@ use crate::host::packages::PackagesError;
 use crate::host::probe::ProbeError;
 use crate::plan::PlanError;
 use crate::plan::proof::Refusal;
+use crate::session::secrets::SecretsError;
 use crate::supervise::spawner::SpawnError;
 use crate::wire::link::LinkError;
 use crate::workspace::copy::CopyError;
@@ -56,6 +59,8 @@ pub enum SessionError {
     Trust(#[from] TrustError),
     #[error(transparent)]
     Packages(#[from] PackagesError),
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     #[error("{what} {}: {source}", path.display())]
     Files {
         what: &'static str,
@@ -86,7 +91,11 @@ pub enum SessionError {
     #[error(transparent)]
     Template(#[from] TemplateError),
     #[error(transparent)]
+    CodexConfig(#[from] OperatorsOverrideError),
+    #[error(transparent)]
     Codex(#[from] ClientError),
+    #[error(transparent)]
+    Unrecorded(#[from] NotRecorded),
     /// The session is over; says why, as far as it is known.
     #[error("the session has ended: {0}")]
     Ended(EndReason),
@@ -134,11 +143,12 @@ impl SessionError {
                 Kind::Refused
             }
             Self::Broker(_) => Kind::Provider,
-            Self::Trust(_) | Self::Packages(_) => Kind::Configuration,
+            Self::Trust(_) | Self::Packages(_) | Self::Secrets(_) | Self::CodexConfig(_) => Kind::Configuration,
             Self::Codex(ClientError::UnsupportedVersion { .. }) => Kind::Image,
             // The template and what a call may override are ours, and were checked.
             Self::Codex(ClientError::ConfigRefused { .. }) => Kind::Internal,
-            Self::Codex(ClientError::NotAsAsked { .. })
+            Self::Unrecorded(_)
+            | Self::Codex(ClientError::NotAsAsked { .. })
             | Self::Link(LinkError::Contract { .. } | LinkError::Refused(_))
             | Self::ThreadTaken(_) => Kind::Refused,
             Self::Codex(_) | Self::Ended(_) | Self::Link(_) | Self::ShuttingDown | Self::TurnCancelled => Kind::Lost,
@@ -154,6 +164,9 @@ pub enum EndReason {
     Stopped,
     #[error("nobody holds it any more")]
     Abandoned,
+    /// What it does can't be recorded any more.
+    #[error("it was ended, because {0}")]
+    Unaudited(Failure),
     /// Its container or the app-server in it ended by itself.
     #[error("{why}{}", kept(.salvaged.as_deref()))]
     Lost {

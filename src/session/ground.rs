@@ -35,6 +35,8 @@ pub struct Ground {
     pub guest_binary: PathBuf,
     pub broker: Arc<Broker>,
     pub egress: Arc<Egress>,
+    /// Reads the values of secret mounts.
+    pub secrets: SecretReader,
     dialer: Dialer,
     packages: OnceCell<Vec<PackageSource>>,
     /// The configured image. One built while this process runs is taken up when the one remembered fails.
@@ -77,6 +79,7 @@ impl Ground {
         let dialer = dialer(&config.network, &surroundings);
         let broker = Arc::new(broker(&config, &surroundings, dialer.clone()));
         let egress = Arc::new(Egress::new(dialer.clone()));
+        let secrets = secrets(&surroundings);
         Ok(Self {
             config,
             surroundings,
@@ -85,6 +88,7 @@ impl Ground {
             guest_binary,
             broker,
             egress,
+            secrets,
             dialer,
             packages: OnceCell::new(),
             image: Mutex::default(),

@@ -1,12 +1,15 @@
 //! What a caller holds of one session. Cheap to clone; dropping it ends nothing.
 
+use crate::audit::record::HandedTo;
 use crate::codex::event::{ThreadId, TurnEvent};
 use crate::codex::prompt::Prompt;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
 use crate::plan::proof::ProvenLimit;
 use crate::session::actor::TurnOrder;
+use crate::session::asked::Asked;
 use crate::session::error::{EndReason, SessionError};
+use crate::session::journal::SessionJournal;
 use crate::session::registry::Urgency;
 use crate::session::turn::TurnReport;
 use crate::session::workspace_copy::WorkspaceCopy;
@@ -47,6 +50,7 @@ pub(super) struct Shared {
     /// Why it has ended; `None` while it lives.
     pub ended: watch::Receiver<Option<EndReason>>,
     pub copy: Arc<WorkspaceCopy>,
+    pub journal: SessionJournal,
 }
 
 impl SessionHandle {
@@ -68,12 +72,14 @@ impl SessionHandle {
     pub async fn run_turn(
         &self,
         prompt: Prompt,
+        asked: Asked,
         events: mpsc::Sender<TurnEvent>,
         cancelled: CancellationToken,
     ) -> Result<TurnReport, SessionError> {
         let (reply, end) = oneshot::channel();
         let order = TurnOrder {
             prompt,
+            asked,
             events,
             cancelled: cancelled.clone(),
             reply,
@@ -94,7 +100,10 @@ impl SessionHandle {
     /// What the session changed in its copy of the workspace so far.
     pub async fn changes(&self) -> Result<Changes, SessionError> {
         match self.0.copy.changes().await? {
-            Some(changes) => Ok(changes),
+            Some(changes) => {
+                self.0.journal.handing_out(&changes, HandedTo::Caller).await?;
+                Ok(changes)
+            }
             None => Err(self.end_reason().await),
         }
     }

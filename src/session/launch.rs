@@ -6,6 +6,7 @@
 use crate::auth::broker::{SessionBroker, SessionTerms};
 use crate::codex::approver::DeclineAll;
 use crate::codex::client::{Client, Events, StartedThread};
+use crate::codex::overrides::parse_operators;
 use crate::codex::settings::{self, SessionConfig};
 use crate::config::quantity::ModelId;
 use crate::config::{CodexSettings, Config};
@@ -15,11 +16,14 @@ use crate::plan::identity::SessionId;
 use crate::plan::launch::LaunchPlan;
 use crate::plan::proof::Proof;
 use crate::plan::request::{Request, WorkspaceRequest};
+use crate::plan::secrets::planned;
 use crate::session::container::Container;
 use crate::session::directory::{Sealed, SessionDirectory};
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
+use crate::session::journal::{RecordedApprover, SessionJournal};
 use crate::session::registry::StartSession;
+use crate::session::secrets;
 use crate::wire::link::{Ending, LinkError};
 use crate::workspace::copy::{self, CopyLimits, CopyOwner, Skipped};
 use crate::workspace::manifest::{GitEntry, Manifest};
@@ -47,10 +51,12 @@ pub struct Launched {
     pub manifest: Arc<Manifest>,
     pub container: Container,
     pub egress: SessionEgress,
+    pub broker: SessionBroker,
     pub thread: StartedThread,
     pub client: Client,
     pub events: Events,
     pub codex: Ending,
+    pub journal: SessionJournal,
 }
 
 /// Decides what a launch would be. Changes nothing, but may ask engine and package clients.
@@ -73,8 +79,18 @@ pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -
     let image = ground.image().await?;
     let packages = ground.packages().await?;
     let session_dir = config.state_dir.value.join("sessions").join(session.as_str());
+    // Only then is the place looked at: a machine without one starts all sessions that need none.
+    let secrets = match config.secrets.is_empty() {
+        true => Vec::new(),
+        false => {
+            let runtime_dir = surroundings.variable("XDG_RUNTIME_DIR").map(Path::new);
+            let place = secrets::place(config.secrets_dir.as_ref(), runtime_dir)?;
+            planned(&config.secrets, &place.join(session.as_str()))
+        }
+    };
     let request = Request {
         session,
+        secrets,
         workspace: WorkspaceRequest {
             // A link or a file there points elsewhere, and is copied as it is.
             has_git_dir: folder.join(".git").symlink_metadata().is_ok_and(|entry| entry.is_dir()),
@@ -100,6 +116,23 @@ pub async fn launch(
     ground: Arc<Ground>,
     start: &StartSession,
     decided: Decided,
+    journal: SessionJournal,
+    give_up: &CancellationToken,
+    hurry: impl Future<Output = ()> + Send,
+) -> Result<Launched, SessionError> {
+    journal.launching(&decided.plan, &decided.folder).await?;
+    let launched = launch_recorded(ground, start, decided, &journal, give_up, hurry).await;
+    if let Err(error) = &launched {
+        journal.not_started(error).await;
+    }
+    launched
+}
+
+async fn launch_recorded(
+    ground: Arc<Ground>,
+    start: &StartSession,
+    decided: Decided,
+    journal: &SessionJournal,
     give_up: &CancellationToken,
     hurry: impl Future<Output = ()> + Send,
 ) -> Result<Launched, SessionError> {
@@ -107,17 +140,23 @@ pub async fn launch(
     let broker = tokio::select! {
         // A key may come from a command that takes its time.
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
-        broker = ground.broker.for_session(broker_terms(&ground.config)) => broker?,
+        broker = ground.broker.for_session(SessionTerms::of(&ground.config, Arc::new(journal.clone()))) => broker?,
     };
-    let egress = ground
-        .egress
-        .for_session(plan.network.policy.clone(), plan.network.limits.clone());
-    let (directory, manifest) = make_directory(&ground, start, &plan, &folder, give_up.clone()).await?;
+    let secrets = tokio::select! {
+        () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
+        contents = secrets::read(&plan.secrets, &ground.secrets) => contents?,
+    };
+    let egress = ground.egress.for_session(
+        plan.network.policy.clone(),
+        plan.network.limits.clone(),
+        Arc::new(journal.clone()),
+    );
+    let (directory, manifest) = make_directory(&ground, start, &plan, &folder, secrets, give_up.clone()).await?;
     let mut container = Container::start(Arc::clone(&ground), plan.clone(), directory).await?;
     let came_up = tokio::select! {
         biased;
         () = give_up.cancelled() => Err(SessionError::ShuttingDown),
-        came_up = come_up(&mut container, &broker, &egress, &ground.config, start) => came_up,
+        came_up = come_up(&mut container, &broker, &egress, &ground.config, start, journal) => came_up,
     };
     match came_up {
         Ok(up) => Ok(Launched {
@@ -127,10 +166,12 @@ pub async fn launch(
             manifest,
             container,
             egress,
+            broker,
             thread: up.thread,
             client: up.client,
             events: up.events,
             codex: up.codex,
+            journal: journal.clone(),
         }),
         Err(error) => {
             ground.forget_image();
@@ -159,19 +200,12 @@ fn check_model(codex: &CodexSettings, start: &StartSession) -> Result<(), Sessio
     })
 }
 
-fn broker_terms(config: &Config) -> SessionTerms {
-    SessionTerms {
-        provider: config.codex.provider.value.clone(),
-        web_search: config.codex.web_search.value,
-        quota: config.quota.session.clone(),
-    }
-}
-
 async fn make_directory(
     ground: &Arc<Ground>,
     start: &StartSession,
     plan: &LaunchPlan,
     folder: &Path,
+    secrets: Vec<secrets::Content>,
     give_up: CancellationToken,
 ) -> Result<(SessionDirectory, Arc<Manifest>), SessionError> {
     let config = settings::render(&SessionConfig {
@@ -179,6 +213,7 @@ async fn make_directory(
         model: named_model(&ground.config, start),
         effort: ground.config.codex.effort.as_ref().map(|effort| effort.value),
         web_search: ground.config.codex.web_search.value,
+        overrides: &parse_operators(&ground.config.codex.config)?,
         command_environment: &plan.network.command_environment,
     })?;
     let (ground, plan, folder) = (Arc::clone(ground), plan.clone(), folder.to_owned());
@@ -209,6 +244,7 @@ async fn make_directory(
             cargo_config: plan.network.cargo_config.as_deref(),
         };
         let filled = directory.seal(&contents, &plan.user).map_err(failed).and_then(|()| {
+            secrets::stage(directory.root(), &secrets, &plan.user)?;
             Ok(copy::copy(
                 &folder,
                 &directory.files.workspace,
@@ -260,8 +296,10 @@ async fn come_up(
     egress: &SessionEgress,
     config: &Config,
     start: &StartSession,
+    journal: &SessionJournal,
 ) -> Result<Up, SessionError> {
     let (link, proof) = container.prove(broker, egress).await?;
+    journal.limits_proven(&proof)?;
     let plan = container.plan();
     let spawned = link.spawn(&plan.codex).await.map_err(|error| match error {
         LinkError::Spawn(reason) => SessionError::CodexMissing {
@@ -270,13 +308,17 @@ async fn come_up(
         },
         other => SessionError::Link(other),
     })?;
-    let (client, events) = Client::connect(spawned.stream, Arc::new(DeclineAll));
+    let (client, events) = Client::connect(
+        spawned.stream,
+        Arc::new(RecordedApprover::new(DeclineAll, journal.clone())),
+    );
     client.initialize().await?;
     let model = start.model.as_ref().map(|model| &model.value);
     let thread = client
         .start_thread(&plan.workspace_inside, &start.thread, model)
         .await?;
     container.record_thread(&thread.thread)?;
+    journal.thread_started(&thread)?;
     // Where nobody named one, nothing has run inside yet but Codex, which says what its default is.
     let model = named_model(config, start).map_or(thread.model.as_str(), ModelId::as_str);
     broker.begin(BTreeSet::from([model.to_owned()]));

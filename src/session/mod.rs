@@ -9,11 +9,14 @@
 //! - [`surroundings`]: what the process was started with.
 //! - [`ground`]: what every launch stands on: facts, engine, staged guest, broker; found out once.
 //! - [`container`]: one container: started, proven, watched, ended.
+//! - [`asked`]: who asked for a session or a turn.
+//! - [`journal`]: what of a session becomes a record of the audit; [`told`] (pure) keeps a guest from flooding it.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`actor`]: the loop of one session.
 //! - [`turn`]: what a turn came to.
 //! - [`workspace_copy`]: the copy of the folder, shared by actor and handle.
 //! - [`directory`]: the session's files on the host.
+//! - [`secrets`]: the files of secret mounts, in memory.
 //! - [`removal`]: takes away a tree that the container wrote.
 //! - [`staging`]: the copy of this binary that becomes PID 1.
 //! - [`sweep`]: removes what dead owners left.
@@ -21,17 +24,21 @@
 //! - [`error`]: why a session could not start or ended.
 
 pub mod actor;
+pub mod asked;
 pub mod container;
 pub mod directory;
 pub mod error;
 pub mod ground;
 pub mod handle;
+pub mod journal;
 pub mod launch;
 pub mod registry;
 pub mod removal;
+pub mod secrets;
 pub mod sign_in;
 pub mod staging;
 pub mod surroundings;
 pub mod sweep;
+mod told;
 pub mod turn;
 mod workspace_copy;

@@ -1,5 +1,7 @@
 //! All sessions of this process: start one, find one by its thread, end them all.
 
+use crate::audit::Journal;
+use crate::audit::journal::Sizes;
 use crate::codex::client::{NetworkAccess, ThreadSettings};
 use crate::codex::event::{ThreadId, Usage};
 use crate::config::quantity::ModelId;
@@ -8,10 +10,13 @@ use crate::config::{Config, Sourced};
 use crate::plan::decide::SessionFiles;
 use crate::plan::identity::SessionId;
 use crate::plan::request::WorkspaceAccess;
+use crate::redact::Redactor;
 use crate::session::actor::{Actor, QUEUE};
+use crate::session::asked::Asked;
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
 use crate::session::handle::{LaunchReport, SessionHandle, Shared};
+use crate::session::journal::SessionJournal;
 use crate::session::launch::{self, Decided, Launched};
 use crate::session::surroundings::Surroundings;
 use crate::session::sweep;
@@ -52,6 +57,8 @@ struct Inner {
     surroundings: Arc<Surroundings>,
     ground: OnceCell<Arc<Ground>>,
     swept: OnceCell<()>,
+    /// Begun when the first session is asked for.
+    audit: OnceCell<Journal>,
     live: Mutex<HashMap<ThreadId, SessionHandle>>,
     /// Launches and actors; closed when nothing more may start.
     tasks: TaskTracker,
@@ -68,6 +75,7 @@ impl Sessions {
             surroundings,
             ground: OnceCell::new(),
             swept: OnceCell::new(),
+            audit: OnceCell::new(),
             live: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: watch::Sender::new(None),
@@ -83,7 +91,7 @@ impl Sessions {
     }
 
     /// Launches a container, proves it, starts Codex and a thread in it. Dropping the future gives the launch up.
-    pub async fn start(&self, start: StartSession) -> Result<SessionHandle, SessionError> {
+    pub async fn start(&self, start: StartSession, asked: Asked) -> Result<SessionHandle, SessionError> {
         let give_up = self.0.closing.child_token();
         let _gives_up_when_dropped = give_up.clone().drop_guard();
         // Held from before the look, so that a shutdown can't finish between it and the task.
@@ -93,13 +101,22 @@ impl Sessions {
         }
         // A task of its own, so that a launch which is given up half-way still cleans up, and a shutdown waits for that.
         let this = self.clone();
-        let launching = self.0.tasks.spawn(async move { this.launch(&start, give_up).await });
+        let launching = self
+            .0
+            .tasks
+            .spawn(async move { this.launch(&start, asked, give_up).await });
         launching
             .await
             .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
     }
 
-    async fn launch(&self, start: &StartSession, give_up: CancellationToken) -> Result<SessionHandle, SessionError> {
+    async fn launch(
+        &self,
+        start: &StartSession,
+        asked: Asked,
+        give_up: CancellationToken,
+    ) -> Result<SessionHandle, SessionError> {
+        let audit = self.audit().await?;
         let deciding = async {
             tokio::select! {
                 decided = self.decide(start) => decided,
@@ -108,6 +125,7 @@ impl Sessions {
         };
         let (ground, decided) = deciding.await?;
         let session_dir = decided.session_dir.clone();
+        let journal = SessionJournal::new(audit, decided.plan.session.clone(), asked);
         let sweeping = async {
             let sweep = self.0.swept.get_or_init(|| self.sweep(&ground));
             tokio::select! {
@@ -117,7 +135,7 @@ impl Sessions {
         };
         let mut stop = self.0.stop.subscribe();
         let hurry = async { _ = stop.wait_for(|asked| *asked == Some(Urgency::Immediate)).await };
-        let launching = launch::launch(Arc::clone(&ground), start, decided, &give_up, hurry);
+        let launching = launch::launch(Arc::clone(&ground), start, decided, journal, &give_up, hurry);
         let (launched, ()) = tokio::join!(launching, sweeping);
         let handle = self.adopt(launched?, &session_dir).await?;
         let stopping = *self.0.stop.borrow();
@@ -160,10 +178,12 @@ impl Sessions {
             manifest,
             container,
             egress,
+            broker,
             thread,
             client,
             events,
             codex,
+            journal,
         } = launched;
         let copy = SessionFiles::below(session_dir).workspace;
         let copy = Arc::new(WorkspaceCopy::new(manifest, folder.clone(), copy));
@@ -185,6 +205,7 @@ impl Sessions {
             thread: thread.thread.clone(),
             container,
             egress,
+            broker,
             client,
             events,
             codex,
@@ -198,6 +219,7 @@ impl Sessions {
             stop: stop.subscribe(),
             ended,
             copy: Arc::clone(&copy),
+            journal: journal.clone(),
             state_dir: self.0.config.state_dir.value.clone(),
         };
         let handle = SessionHandle::new(Shared {
@@ -207,6 +229,7 @@ impl Sessions {
             stop,
             ended: has_ended,
             copy,
+            journal,
         });
         // The id was chosen inside the container: a hostile one must not take another's place.
         let taken = match self.lock().entry(thread.thread.clone()) {
@@ -253,6 +276,28 @@ impl Sessions {
         ending.join_all().await;
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        if let Some(audit) = self.0.audit.get().cloned() {
+            // Where the blocking pool is gone, so is the process.
+            let _ = tokio::task::spawn_blocking(move || audit.end()).await;
+        }
+    }
+
+    async fn audit(&self) -> Result<Journal, SessionError> {
+        let begin = || async {
+            let config = Arc::clone(&self.0.config);
+            let beginning = tokio::task::spawn_blocking(move || {
+                let sizes = Sizes {
+                    file: config.audit.file_size.value.bytes(),
+                    keep: config.audit.keep.value.bytes(),
+                };
+                Journal::begin(&config.state_dir.value, sizes, Redactor::of_process())
+            });
+            beginning
+                .await
+                .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
+        };
+        // A failure to begin is not remembered: the operator may make room and try again.
+        Ok(self.0.audit.get_or_try_init(begin).await?.clone())
     }
 
     async fn ground(&self) -> Result<Arc<Ground>, SessionError> {

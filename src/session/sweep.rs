@@ -10,6 +10,7 @@ use crate::engine::client::{Engine, EngineError};
 use crate::plan::identity::SessionId;
 use crate::session::directory::{THREAD_FILE, owner_of};
 use crate::session::removal::remove_tree;
+use crate::session::secrets;
 use crate::supervise::owner::Owner;
 use crate::supervise::reconcile;
 use std::path::Path;
@@ -73,7 +74,10 @@ fn directories(state_dir: &Path, me: &Owner) {
         if !is_session || !left_over {
             continue;
         }
-        if path.join(THREAD_FILE).exists() {
+        // Whatever is kept of a session, its secrets are not.
+        if let Err(error) = secrets::remove(&path) {
+            tracing::warn!(path = %path.display(), %error, "could not remove the secrets of a session");
+        } else if path.join(THREAD_FILE).exists() {
             tracing::warn!(path = %path.display(), "a session of a server that was killed keeps its workspace here");
         } else if let Err(error) = remove_tree(&path) {
             tracing::warn!(path = %path.display(), %error, "could not remove a half-made session");
@@ -96,6 +100,27 @@ mod tests {
             start_ticks,
             ..Owner::of_this_process().unwrap()
         }
+    }
+
+    #[test]
+    fn what_a_dead_owner_staged_is_removed_also_where_its_workspace_is_kept() {
+        let state = tempfile::tempdir().unwrap();
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let me = Owner::of_this_process().unwrap();
+        let staged = |byte, owner: &Owner| {
+            let directory = SessionDirectory::create(state.path(), &SessionId::from_random([byte; 10]), owner).unwrap();
+            directory.record_thread("t").unwrap();
+            let staged = memory.path().join(directory.root().file_name().unwrap());
+            std::fs::create_dir(&staged).unwrap();
+            std::fs::write(staged.join("token"), "x").unwrap();
+            std::fs::write(directory.root().join("secrets-staged-at"), staged.to_str().unwrap()).unwrap();
+            (directory, staged)
+        };
+        let (_, mine) = staged(1, &me);
+        let (kept, dead) = staged(2, &owner(1));
+        directories(state.path(), &me);
+        assert!(mine.join("token").exists());
+        assert!(!dead.exists() && kept.root().exists());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a turn came to, seen from outside its container.
 
+pub use crate::auth::broker::budget::Spending;
 use crate::codex::event::TurnEnd;
 use crate::egress::DeniedEgress;
 
@@ -10,4 +11,6 @@ pub struct TurnReport {
     pub end: TurnEnd,
     /// Connections that were refused since the turn before, equal ones counted.
     pub egress_denied: Vec<DeniedEgress>,
+    /// What the session has asked of its model so far, as this host counts it: Codex's own count is the container's word.
+    pub spending: Spending,
 }

@@ -3,9 +3,11 @@
 //! The container writes it, so it is only ever read through [`crate::workspace::tree`]. Removing it waits for whoever
 //! reads it: files that vanish during a comparison would be told as deleted.
 
+use crate::audit::record::HandedTo;
 use crate::plan::identity::SessionId;
 use crate::session::directory::private_dir_all;
 use crate::session::error::SessionError;
+use crate::session::journal::SessionJournal;
 use crate::workspace::diff::{self, Changes};
 use crate::workspace::manifest::Manifest;
 use crate::workspace::tree::Tree;
@@ -65,14 +67,21 @@ impl WorkspaceCopy {
 
     /// Keeps the changes of a session that nobody ended on purpose as a patch below the state directory, and says where.
     /// `None` where there are none or they can't be kept; the latter is logged.
-    pub async fn salvage(&self, state_dir: &Path, session: &SessionId) -> Option<PathBuf> {
+    pub async fn salvage(&self, state_dir: &Path, session: &SessionId, journal: &SessionJournal) -> Option<PathBuf> {
+        let path = state_dir.join("patches").join(format!("{session}.patch"));
         let kept = match self.changes().await {
-            Ok(Some(changes)) if !changes.files.is_empty() => keep(state_dir, session, &changes),
+            Ok(Some(changes)) if !changes.files.is_empty() => {
+                let to = HandedTo::PatchFile { path: path.clone() };
+                match journal.handing_out(&changes, to).await {
+                    Ok(()) => keep(&path, &changes),
+                    Err(error) => Err(io::Error::other(error)),
+                }
+            }
             Ok(_) => return None,
             Err(error) => Err(io::Error::other(error)),
         };
         match kept {
-            Ok(path) => Some(path),
+            Ok(()) => Some(path),
             Err(error) => {
                 tracing::warn!(%session, %error, "the changes of a lost session could not be kept");
                 None
@@ -81,15 +90,14 @@ impl WorkspaceCopy {
     }
 }
 
-fn keep(state_dir: &Path, session: &SessionId, changes: &Changes) -> io::Result<PathBuf> {
-    let patches = state_dir.join("patches");
-    private_dir_all(&patches)?;
-    let path = patches.join(format!("{session}.patch"));
+fn keep(path: &Path, changes: &Changes) -> io::Result<()> {
+    if let Some(patches) = path.parent() {
+        private_dir_all(patches)?;
+    }
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&path)?;
-    file.write_all(changes.patch.as_str().as_bytes())?;
-    Ok(path)
+        .open(path)?;
+    file.write_all(changes.patch.as_str().as_bytes())
 }

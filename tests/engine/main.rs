@@ -13,10 +13,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audit;
+mod broker;
+mod canary;
+mod codex_traffic;
 mod egress;
 mod ends;
 mod hardening;
+mod hostile_repository;
+mod inside;
 mod lying_engine;
 mod packages;
 mod refusals;
+mod secrets;
 mod turns;

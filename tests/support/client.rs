@@ -31,13 +31,9 @@ impl McpClient {
     /// `change` may edit the command first.
     pub fn start_in(world: &World, change: impl FnOnce(&mut Command)) -> Self {
         let mut command = world.codex_mcp(&["serve"]);
+        command.stderr(Stdio::inherit());
         change(&mut command);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {

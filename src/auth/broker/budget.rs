@@ -65,12 +65,14 @@ impl Budget {
         }
     }
 
-    pub fn usage(&self) -> ModelUsage {
-        self.usage
+    pub fn spending(&self) -> Spending {
+        Spending {
+            usage: self.usage,
+            quota_left: self.left(),
+        }
     }
 
-    /// What is left of the bounds that are set.
-    pub fn left(&self) -> QuotaLeft {
+    fn left(&self) -> QuotaLeft {
         let left = |limit: &Option<Sourced<u64>>, used: u64| {
             let limit = limit.as_ref()?;
             Some(limit.value.saturating_sub(used))
@@ -113,8 +115,17 @@ impl Budget {
     }
 }
 
+/// What a session has spent, and what it may spend yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spending {
+    #[serde(flatten)]
+    pub usage: ModelUsage,
+    pub quota_left: QuotaLeft,
+}
+
 /// What is left of a session's bounds; `None` where there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct QuotaLeft {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
@@ -147,7 +158,7 @@ mod tests {
         assert_eq!(budget.left().tokens, Some(1));
         budget.count(10, 20, tokens(0, 1));
         assert_eq!(budget.admit().unwrap_err().what, Bound::Tokens);
-        let usage = budget.usage();
+        let usage = budget.spending().usage;
         assert_eq!((usage.requests, usage.request_bytes, usage.response_bytes), (2, 20, 40));
     }
 
@@ -167,6 +178,6 @@ mod tests {
         budget.count(1, 1, tokens(1, 1));
         budget.admit().unwrap();
         assert_eq!(budget.left().tokens, None);
-        assert_eq!(budget.usage().tokens.total(), u64::MAX);
+        assert_eq!(budget.spending().usage.tokens.total(), u64::MAX);
     }
 }

@@ -9,6 +9,7 @@
 //! - [`budget`], [`usage`]: what a session spends (pure).
 //! - [`retry`]: what is sent again (pure).
 //! - [`refusal`]: what is answered by this end, so that Codex stops and says why (pure).
+//! - [`witness`]: who is told before a credential is used.
 //! - [`timely`]: a body that must come in time.
 //! - [`route`]: the way of one request.
 //! - [`answer`]: the body of an answer on its way to the guest.
@@ -23,15 +24,16 @@ mod route;
 pub mod screen;
 pub mod timely;
 pub mod usage;
+pub mod witness;
 
 use crate::auth::credential::Credential;
 use crate::auth::secret::SecretReader;
 use crate::auth::upstream::Upstream;
 use crate::config::quantity::ProviderName;
-use crate::config::{Provider, SessionQuota, WebSearch};
+use crate::config::{Config, Provider, SessionQuota, WebSearch};
 use crate::redact::Redactor;
 use crate::wire::patient::Patient;
-use budget::{Budget, ModelUsage, QuotaLeft};
+use budget::{Budget, Spending};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use refusal::Refusal;
@@ -43,6 +45,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
+use witness::Witness;
 
 /// Requests of one session that are with the provider at once; more wait. Codex runs a turn with one, and sub-agents and
 /// compaction with a few.
@@ -73,6 +76,18 @@ pub struct SessionTerms {
     pub provider: ProviderName,
     pub web_search: WebSearch,
     pub quota: SessionQuota,
+    pub witness: Arc<dyn Witness>,
+}
+
+impl SessionTerms {
+    pub fn of(config: &Config, witness: Arc<dyn Witness>) -> Self {
+        Self {
+            provider: config.codex.provider.value.clone(),
+            web_search: config.codex.web_search.value,
+            quota: config.quota.session.clone(),
+            witness,
+        }
+    }
 }
 
 /// Why a session can't use a provider.
@@ -128,6 +143,7 @@ impl Broker {
                 credential: Credential::of(provider),
                 provider: provider.clone(),
                 web_search: terms.web_search,
+                witness: terms.witness,
                 terms: OnceLock::new(),
                 budget: Arc::new(Mutex::new(Budget::new(terms.quota))),
                 slots: Arc::new(Semaphore::new(CONCURRENT)),
@@ -156,13 +172,9 @@ impl SessionBroker {
         let _ = self.route.terms.set(terms);
     }
 
-    /// What the session has asked for so far.
-    pub fn usage(&self) -> ModelUsage {
-        self.route.budget().usage()
-    }
-
-    pub fn quota_left(&self) -> QuotaLeft {
-        self.route.budget().left()
+    /// What the session has asked for so far, and what it may yet.
+    pub fn spending(&self) -> Spending {
+        self.route.budget().spending()
     }
 
     /// Serves one connection of the guest, request after request, until it closes. Dropping the future aborts what is

@@ -7,6 +7,7 @@
 use crate::auth::broker::budget::Bound;
 use crate::auth::broker::document::DocumentError;
 use crate::auth::broker::screen::Forbidden;
+use crate::auth::broker::witness::Unwitnessed;
 use crate::config::Origin;
 use crate::config::quantity::ProviderName;
 use hyper::StatusCode;
@@ -36,6 +37,8 @@ pub enum Refusal {
     Forbidden(#[from] Forbidden),
     #[error("codex-mcp refused a request to the model: the session's thread has not started")]
     NotStarted,
+    #[error("codex-mcp sent no request to the model: {0}")]
+    Unwitnessed(#[from] Unwitnessed),
     #[error(
         "this session has spent its {limit} {} ({}, from {origin}); raise it, or go on in a new session",
         .what.word(), .what.key()
@@ -94,6 +97,7 @@ impl Refusal {
             | Self::Unreadable(_)
             | Self::Forbidden(_)
             | Self::NotStarted
+            | Self::Unwitnessed(_)
             | Self::Spent { .. }
             | Self::KeyMissing { .. }
             | Self::KeyRefused { .. }
@@ -112,6 +116,7 @@ impl Refusal {
             Self::Unreadable(_) => "codex_mcp_request_unreadable",
             Self::Forbidden(_) => "codex_mcp_request_forbidden",
             Self::NotStarted => "codex_mcp_not_started",
+            Self::Unwitnessed(_) => "codex_mcp_not_recorded",
             Self::Spent { .. } => "codex_mcp_quota_spent",
             Self::KeyMissing { .. } => "codex_mcp_key_missing",
             Self::KeyRefused { .. } => "codex_mcp_key_refused",

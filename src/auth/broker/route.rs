@@ -1,4 +1,4 @@
-//! The way of one request: path → place → body, whole → what it says → budget → credential → provider → answer.
+//! The way of one request: path → place → body, whole → what it says → credential → budget → record → provider → answer.
 //!
 //! Every step before the provider can only refuse, and nothing is sent before all of them have passed.
 
@@ -11,6 +11,7 @@ use crate::auth::broker::refusal::{MAX_REQUEST_BODY, Refusal, Verdict, provider_
 use crate::auth::broker::retry;
 use crate::auth::broker::screen::{Terms, screen};
 use crate::auth::broker::timely::Timely;
+use crate::auth::broker::witness::Witness;
 use crate::auth::credential::{Credential, Grant};
 use crate::auth::upstream::{OutgoingBody, UpstreamError};
 use crate::config::Provider;
@@ -43,6 +44,7 @@ pub struct Route {
     pub provider: Provider,
     pub credential: Credential,
     pub web_search: WebSearch,
+    pub witness: Arc<dyn Witness>,
     /// Set when the session's thread has begun.
     pub terms: OnceLock<Terms>,
     pub budget: Arc<Mutex<Budget>>,
@@ -80,6 +82,7 @@ impl Route {
                 origin: spent.origin,
             })?;
         }
+        self.witness.credential_used(&self.name, endpoint)?;
         let answer = self.send(&outgoing, &grant).await?;
         let answer = match answer.status().as_u16() {
             401 => match self.credential.another(&self.broker.secrets, &grant).await {

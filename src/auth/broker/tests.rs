@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::auth::broker::answer::whole;
+use crate::auth::broker::passage::Endpoint;
+use crate::auth::broker::witness::Unwitnessed;
 use crate::config::network::Resolution;
 use crate::config::provider::{ExtraHeader, KeyHeader};
 use crate::config::quantity::{BaseUrl, Scheme};
@@ -53,6 +55,25 @@ fn terms(provider: &str) -> SessionTerms {
             tokens: None,
             requests: None,
         },
+        witness: Arc::new(Record::Kept(Mutex::default())),
+    }
+}
+
+#[derive(Debug)]
+enum Record {
+    Kept(Mutex<Vec<String>>),
+    Full,
+}
+
+impl Witness for Record {
+    fn credential_used(&self, provider: &ProviderName, endpoint: Endpoint) -> Result<(), Unwitnessed> {
+        match self {
+            Self::Kept(uses) => {
+                uses.lock().unwrap().push(format!("{provider} {}", endpoint.path()));
+                Ok(())
+            }
+            Self::Full => Err(Unwitnessed),
+        }
     }
 }
 
@@ -481,8 +502,8 @@ async fn what_a_body_says_is_checked_before_anything_is_sent() {
         );
         assert!(error["message"].as_str().unwrap().contains(message), "{error}");
     }
-    assert_eq!(bench.session.usage().refused, 6);
-    assert_eq!(bench.session.usage().requests, 0);
+    assert_eq!(bench.session.spending().usage.refused, 6);
+    assert_eq!(bench.session.spending().usage.requests, 0);
 }
 
 #[tokio::test]
@@ -525,7 +546,7 @@ async fn what_a_request_cost_is_counted_and_a_spent_budget_sends_nothing() {
     bench.session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
     let answer = events(90, 9);
     bench.exchange(&post("", BODY), &answer).await;
-    assert_eq!(bench.session.quota_left().tokens, Some(1));
+    assert_eq!(bench.session.spending().quota_left.tokens, Some(1));
     bench.exchange(&post("", BODY), &answer).await;
     let (status, error) = bench.refused(&post("", BODY)).await;
     assert_eq!(
@@ -533,7 +554,7 @@ async fn what_a_request_cost_is_counted_and_a_spent_budget_sends_nothing() {
         ("HTTP/1.1 400 Bad Request", &"codex_mcp_quota_spent".into())
     );
     insta::assert_snapshot!(error["message"].as_str().unwrap(), @"this session has spent its 100 tokens (quota.session.tokens, from default); raise it, or go on in a new session");
-    insta::assert_json_snapshot!(bench.session.usage(), @r#"
+    insta::assert_json_snapshot!(bench.session.spending().usage, @r#"
     {
       "requests": 2,
       "refused": 1,
@@ -564,7 +585,7 @@ async fn a_guest_that_hangs_up_early_is_counted_all_the_same() {
     }
     drop(guest);
     assert_eq!(provider.read(&mut [0; 16]).await.unwrap(), 0);
-    let tokens = bench.session.usage().tokens;
+    let tokens = bench.session.spending().usage.tokens;
     assert_eq!((tokens.input, tokens.output), (BODY.len().div_ceil(4) as u64, 2));
 }
 
@@ -596,7 +617,7 @@ async fn a_connection_that_breaks_before_an_answer_is_tried_again_and_one_after_
     }
     assert!(String::from_utf8_lossy(&seen).ends_with("\r\n\r\nx"));
     assert_eq!(
-        bench.session.usage().requests,
+        bench.session.spending().usage.requests,
         1,
         "one request, however often it was sent"
     );
@@ -652,4 +673,29 @@ async fn a_command_is_asked_for_another_key_when_its_last_one_is_refused() {
     assert!(read_request(&mut provider).await.contains("Bearer key-number-2\r\n"));
     provider.write_all(events(1, 1).as_bytes()).await.unwrap();
     assert!(read_answer(&mut guest).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn no_credential_is_used_that_is_on_no_record() {
+    let mut bench = bench().await;
+    let address = bench.listener.local_addr().unwrap();
+    let full = SessionTerms {
+        witness: Arc::new(Record::Full),
+        ..terms("openai")
+    };
+    bench.session = broker(address, Some("KEY")).for_session(full).await.unwrap();
+    bench.session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
+    let (_, error) = bench.refused(&post("", BODY)).await;
+    assert_eq!(error["code"], "codex_mcp_not_recorded");
+
+    let record = Arc::new(Record::Kept(Mutex::default()));
+    let kept = SessionTerms {
+        witness: Arc::clone(&record) as Arc<dyn Witness>,
+        ..terms("openai")
+    };
+    bench.session = broker(address, Some("KEY")).for_session(kept).await.unwrap();
+    bench.session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
+    bench.exchange(&post("", BODY), &events(1, 1)).await;
+    let Record::Kept(uses) = &*record else { panic!() };
+    assert_eq!(*uses.lock().unwrap(), ["openai /responses"]);
 }

@@ -2,6 +2,7 @@
 
 use crate::egress::fixtures::{Answer, Bench, EMPTY_OK, Server, Setup, connect, get, size};
 use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -29,6 +30,39 @@ async fn what_no_rule_names_is_refused_before_its_name_is_resolved() {
     assert_eq!(denied.iter().map(|denied| denied.count).sum::<u64>(), 6);
     // One host and port were asked for in two ways.
     assert_eq!(denied.len(), 5);
+}
+
+#[tokio::test]
+async fn every_decision_is_witnessed_before_it_has_an_effect() {
+    let server = Server::start().await;
+    let bench = Bench::of(server.port, "").await;
+    let allowed = format!("a.test:{}", server.port);
+    assert_eq!(bench.ask(&connect(&allowed)).await.status(), 200);
+    assert_eq!(bench.ask(&connect("c.test:443")).await.status(), 403);
+    assert_eq!(bench.ask("CONNECT\r\n\r\n").await.status(), 400);
+    assert_eq!(
+        *bench.witness.told.lock().unwrap(),
+        [
+            format!("allowed {allowed} by {allowed}"),
+            "denied c.test:443".to_owned(),
+            "denied ".to_owned(),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_can_not_be_witnessed_is_not_even_resolved() {
+    let server = Server::start().await;
+    let bench = Bench::of(server.port, "").await;
+    bench.witness.fails.store(true, Ordering::SeqCst);
+    let name = format!("a.test:{}", server.port);
+    for request in [connect(&name), get(&name, "/")] {
+        let answer = bench.ask(&request).await;
+        assert_eq!(answer.status(), 503, "{answer:?}");
+        assert!(answer.body.contains("can't be put on record"), "{answer:?}");
+    }
+    assert_eq!(bench.names.asked(), 0);
+    assert!(!server.was_connected_to());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Sourced;
 use crate::config::network::PackageClient;
+use crate::config::secret::SecretPath;
 use crate::plan::fixtures::{
     self, best_effort, config, docker, image, request, rootful_podman, rootless_podman, rootless_podman_v1,
 };
@@ -154,6 +155,71 @@ fn what_is_offered_to_clients_is_mounted_read_only() {
 }
 
 #[test]
+fn a_secret_is_a_read_only_mount_of_one_file() {
+    let text = "[secrets.npm]\nfrom = { env = \"NPM_TOKEN\" }\npath = \"~/.npmrc\"\n";
+    let config = fixtures::config_of(text);
+    let with = Request {
+        secrets: crate::plan::secrets::planned(&config.secrets, Path::new("/run/user/1000/codex-mcp/secrets/S")),
+        ..request()
+    };
+    let plan = planned(&config, &with, &rootless_podman());
+    let usual = planned(&fixtures::config(), &request(), &rootless_podman());
+    let mut added = plan.mounts;
+    added.retain(|mount| !usual.mounts.contains(mount));
+    assert_json_snapshot!((added, plan.secrets), @r#"
+    [
+      [
+        {
+          "source": "/run/user/1000/codex-mcp/secrets/S/npm",
+          "target": "/home/codex/.npmrc",
+          "access": "read-only",
+          "sharing": "private"
+        }
+      ],
+      [
+        {
+          "name": "npm",
+          "from": {
+            "value": {
+              "env": "NPM_TOKEN"
+            },
+            "origin": {
+              "file": {
+                "path": "/u.toml",
+                "line": 2
+              }
+            }
+          },
+          "staged": "/run/user/1000/codex-mcp/secrets/S/npm",
+          "target": "/home/codex/.npmrc"
+        }
+      ]
+    ]
+    "#);
+}
+
+/// The two places of secrets are the only ones where nothing of the image or of ours is.
+#[test]
+fn a_secret_is_never_at_a_place_of_the_image_or_of_ours() {
+    let plan = planned(&config(), &request(), &rootful_podman());
+    let ours = plan.mounts.iter().map(|mount| mount.target.as_str());
+    let scratch = plan.tmpfs.iter().map(|tmpfs| tmpfs.target.as_str());
+    for place in ours
+        .chain(scratch)
+        .chain([paths::WORKSPACE, paths::CA_BUNDLE, paths::CARGO_CONFIG])
+    {
+        assert!(place.parse::<SecretPath>().is_err(), "{place}");
+    }
+    for inside in ["/home/codex/work", "/run/secrets/work"] {
+        assert_eq!(
+            paths::workspace_inside(Path::new(inside)),
+            paths::WORKSPACE,
+            "a workspace is never among them"
+        );
+    }
+}
+
+#[test]
 fn a_calls_rules_narrow_and_leave_the_operators_as_they_are() {
     let change = difference(|request, _| request.network = Some(vec!["a.example".parse().unwrap()]));
     assert_snapshot!(change, @r#"
@@ -259,7 +325,7 @@ fn a_state_directory_that_the_mount_syntax_cannot_carry_is_refused() {
     request.session_dir = "/state:1/sessions/S".into();
     assert_snapshot!(refused(&config(), &request, &rootful_podman(), &image()), @r#"
     "/state:1/sessions/S/home" can't be mounted: it is not UTF-8, or has a colon, a comma or a control character in it, which the engines' mount syntax can't carry.
-    Set `state_dir` (or CODEX_MCP_STATE_DIR) to a plain path.
+    Set `state_dir` (or CODEX_MCP_STATE_DIR), for a secret `secrets_dir`, to a plain path.
     "#);
     request.session_dir = "/state/sessions/S".into();
     request.guest_binary = "/a,b/codex-mcp".into();

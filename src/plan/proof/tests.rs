@@ -144,6 +144,30 @@ fn what_faithful_engines_start_is_proven() {
 }
 
 #[test]
+fn a_secret_is_proven_to_be_read_only_and_in_memory() {
+    let config = fixtures::config_of("[secrets.npm]\nfrom = { env = \"NPM_TOKEN\" }\n");
+    let request = crate::plan::request::Request {
+        secrets: crate::plan::secrets::planned(&config.secrets, std::path::Path::new("/run/codex-mcp/secrets/S")),
+        ..fixtures::request()
+    };
+    let plan = decide::plan(&config, &request, &fixtures::rootful_podman(), &fixtures::image(), &[]).unwrap();
+    let with = |reading: &[MountReading]| {
+        let mut ready = ready(&plan, ROOTFUL, vec![(0, 2_000_000_000, 65_536)]);
+        ready.mounts.extend(reading.iter().cloned());
+        ready
+    };
+    let target = "/run/secrets/npm";
+    prove(&plan, &with(&[mount(target, "tmpfs", true)])).unwrap();
+    prove(&plan, &with(&[mount(target, "ramfs", true)])).unwrap();
+    assert_snapshot!(refusal(&plan, &with(&[mount(target, "ext4", true)])), @"P1 (only declared mounts are visible): a secret in memory planned at /run/secrets/npm, ext4 found");
+    assert_snapshot!(refusal(&plan, &with(&[mount(target, "tmpfs", false)])), @"P1 (only declared mounts are visible): /run/secrets/npm planned read-only, found writable");
+    assert_snapshot!(refusal(&plan, &with(&[])), @"P1 (only declared mounts are visible): /run/secrets/npm planned, nothing is mounted there or it is hidden");
+    let (unplanned, mut ready) = rootful();
+    ready.mounts.push(mount(target, "tmpfs", true));
+    assert!(prove(&unplanned, &ready).is_err(), "one that nobody configured");
+}
+
+#[test]
 fn stock_cgroup_v2_hosts_are_proven() {
     // One cgroup2 mount in place of v1's many; what crun and newer engines mask besides.
     let (plan, mut ready) = rootless(&fixtures::config(), &fixtures::rootless_podman());

@@ -23,7 +23,7 @@ fn a_call_can_only_narrow(lane: Lane) {
         .iter()
         .map(|name| format!("get {name} http://{name}.test:{port}/\n"))
         .collect();
-    let prompt = format!("#shell {}", super::in_bash(&script));
+    let prompt = format!("#shell {}", crate::inside::in_bash(&script));
     let some = vec![
         format!("a.test:{port}"),
         format!("c.test:{port}"),

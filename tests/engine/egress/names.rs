@@ -106,7 +106,7 @@ fn no_ipv6_literal_leads_past_the_rules(lane: Lane) {
         .iter()
         .map(|(label, target)| {
             let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
-            format!("raw {label} {}\n", super::base64(request.as_bytes()))
+            format!("raw {label} {}\n", crate::inside::base64(request.as_bytes()))
         })
         .collect();
     let ran = attack(&world, &script);

@@ -114,7 +114,7 @@ fn tools_that_the_provider_runs_are_refused_wherever_they_stand() {
             refused(|body| body["tools"] = json!([tool])),
             refused(|body| body["tools"] = json!([nested])),
             refused(|body| {
-                body["input"] = json!([{"type": "additional_tools", "role": "developer", "tools": [nested]}])
+                body["input"] = json!([{"type": "additional_tools", "role": "developer", "tools": [nested]}]);
             }),
         ] {
             assert!(message.contains("type` "), "{message}");

@@ -1,0 +1,74 @@
+//! Who asked for a session or a turn, and in which shape: what the audit has of a call. It never holds a value.
+
+use crate::wire::untrusted::Untrusted;
+use std::collections::BTreeMap;
+
+/// The longest name, version or request id that is kept, in characters.
+const MAX_NAME: usize = 128;
+
+/// One call, without what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub by: Asker,
+    /// The MCP request's id: one line, bounded.
+    pub request: Option<String>,
+    pub tool: &'static str,
+    /// Each parameter's size in bytes.
+    pub parameters: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asker {
+    /// Whoever runs this process's command line.
+    CommandLine,
+    /// By its own word: one line each, bounded.
+    McpClient { name: String, version: String },
+}
+
+impl Asked {
+    pub fn by_command_line(tool: &'static str, parameters: BTreeMap<String, u64>) -> Self {
+        Self {
+            by: Asker::CommandLine,
+            request: None,
+            tool,
+            parameters,
+        }
+    }
+
+    /// `client` is what it calls itself, and its version; `None` where it did not say.
+    pub fn by_mcp_client(
+        client: Option<(&str, &str)>,
+        request: &str,
+        tool: &'static str,
+        parameters: BTreeMap<String, u64>,
+    ) -> Self {
+        let one_line = |text: &str| Untrusted::new(text).one_line(MAX_NAME);
+        let (name, version) = client.unwrap_or_default();
+        Self {
+            by: Asker::McpClient {
+                name: one_line(name),
+                version: one_line(version),
+            },
+            request: Some(one_line(request)),
+            tool,
+            parameters,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_says_of_itself_is_one_short_line() {
+        let long = "x".repeat(1000);
+        let asked = Asked::by_mcp_client(Some(("a\x1b[2J\nb", &long)), &long, "codex", BTreeMap::new());
+        let Asker::McpClient { name, version } = &asked.by else {
+            panic!("{asked:?}")
+        };
+        assert_eq!(name, "a[2J b");
+        assert_eq!(version.chars().count(), MAX_NAME);
+        assert_eq!(asked.request.unwrap().chars().count(), MAX_NAME);
+    }
+}
