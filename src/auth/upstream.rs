@@ -53,7 +53,7 @@ impl fmt::Debug for Upstream {
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// A certificate that is not trusted: trying again changes nothing.
+    /// A handshake that failed, so nothing was sent; mostly a certificate that is not trusted, and trying again changes nothing.
     #[error("{0}")]
     Tls(String),
     /// There is nothing to trust.
@@ -126,15 +126,15 @@ fn pooled() -> hyper_util::client::legacy::Builder {
 
 fn classify(error: &ClientError) -> UpstreamError {
     let causes = chain(error);
-    if let Some(tls) = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
-        return UpstreamError::Tls(tls.to_string());
-    }
     // The outer errors say no more than "client error (Connect)".
     let innermost = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
-    if error.is_connect() {
-        return UpstreamError::NotConnected(innermost);
+    if !error.is_connect() {
+        return UpstreamError::Unreachable(innermost);
     }
-    UpstreamError::Unreachable(innermost)
+    match causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(tls) => UpstreamError::Tls(tls.to_string()),
+        None => UpstreamError::NotConnected(innermost),
+    }
 }
 
 /// An error and everything below it. An [`io::Error`] that wraps another is seen through: its `source` skips the

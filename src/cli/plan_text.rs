@@ -2,6 +2,7 @@
 
 mod network;
 
+use crate::config::auth::AuthMode;
 use crate::config::quantity::Period;
 use crate::config::{Config, Origin, SecretSource, Sourced};
 use crate::plan::launch::{ContainerUser, LaunchPlan, Mount, MountAccess, UserMapping};
@@ -68,9 +69,11 @@ fn launch_rows(config: &Config, plan: &LaunchPlan) -> Vec<Row> {
     );
     let codex = &config.codex;
     let provider = config.providers.get(&codex.provider.value);
-    let address = provider
-        .map(|provider| format!(" ({})", provider.base_url.value))
-        .unwrap_or_default();
+    let address = match (config.auth.mode.value, provider) {
+        (AuthMode::ChatGpt, _) => format!(" ({}, with the ChatGPT login)", config.auth.chatgpt_base_url.value),
+        (AuthMode::Key, Some(provider)) => format!(" ({})", provider.base_url.value),
+        (AuthMode::Key, None) => String::new(),
+    };
     let mut rows = vec![
         row("engine", described, from(&config.runtime.origin)),
         row("client", engine.program.display(), ""),

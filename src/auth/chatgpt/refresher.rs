@@ -150,14 +150,11 @@ impl Inner {
                     self.save(&mut memory, lock).await;
                 }
             }
-            let (file, spent) = match &memory.unsaved {
-                Some(unsaved) => (unsaved.file.clone(), false),
-                None => {
-                    let file = self.read().await?;
-                    let spent = self.is_spent(&file).await?;
-                    (file, spent)
-                }
+            let file = match &memory.unsaved {
+                Some(unsaved) => unsaved.file.clone(),
+                None => self.read().await?,
             };
+            let spent = self.is_spent(&file).await?;
             let facts = memory.facts(&file, refused, spent);
             let action = decide(&facts);
             let held = match (action, &lock) {
@@ -212,6 +209,7 @@ impl Inner {
             Exchange::Unanswered(reason) => LoginError::Unanswered { url, reason },
         };
         if error.kind() == LoginErrorKind::LogIn
+            && memory.unsaved.is_none()
             && let Some(theirs) = self.theirs(&spent).await
             && is_usable(&memory.facts(&theirs, refused, false))
         {

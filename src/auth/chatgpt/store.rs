@@ -162,8 +162,12 @@ impl Store {
         ];
         match self.read() {
             Ok(there) if there.refresh.as_ref().is_some_and(|token| token.fingerprint == spent) => {}
-            Err(error @ FileError::Io { .. }) => return Err(error),
-            _ => return Ok(WriteBack::NotOurs),
+            Ok(_) | Err(FileError::Missing(_)) => return Ok(WriteBack::NotOurs),
+            Err(FileError::Flawed {
+                flaw: Flaw::OtherKind, ..
+            }) => return Ok(WriteBack::NotOurs),
+            // Nobody said that this login is over: what replaces it is not to be lost.
+            Err(unclear) => return Err(unclear),
         }
         self.replace(&self.file, &text)?;
         Ok(WriteBack::Written)
@@ -370,6 +374,21 @@ mod tests {
             matches!(store.read(), Err(FileError::Missing(_))),
             "whoever logged out meant it"
         );
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_clear_costs_no_login() {
+        let (_dir, store) = store("rt-0");
+        let (new, spent) = (renewed(&store), token("rt-0").fingerprint);
+        chmod(store.file(), 0o644);
+        assert!(matches!(store.write_back(&new, spent), Err(FileError::Exposed { .. })));
+        chmod(store.file(), 0o600);
+        fs::write(store.file(), "{\"tokens\": {\"acc").unwrap();
+        assert!(matches!(store.write_back(&new, spent), Err(FileError::Flawed { .. })));
+        write(&store, "rt-0");
+        assert_eq!(store.write_back(&new, spent).unwrap(), WriteBack::Written);
+        fs::write(store.file(), "{\"auth_mode\": \"apikey\"}").unwrap();
+        assert_eq!(store.write_back(&new, spent).unwrap(), WriteBack::NotOurs);
     }
 
     #[test]
