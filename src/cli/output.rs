@@ -39,6 +39,17 @@ pub fn failure(failure: &Failure) -> Exit {
     failure.exit
 }
 
+/// Tells of a bug of ours.
+pub fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    comment(&[Line::labelled(
+        ERROR,
+        "bug",
+        format!("thread '{thread}' {panic}").as_str(),
+    )]);
+}
+
 /// The code to end with, after telling why where something failed.
 pub fn end(finished: Result<(), Failure>) -> Exit {
     match finished {

@@ -42,8 +42,8 @@ struct Redacting<W> {
 
 impl<W: Write> Write for Redacting<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(event);
-        self.inner.write_all(self.redactor.text(&text).as_bytes())?;
+        // An event in the other format is no JSON, and is taken as text.
+        self.inner.write_all(&self.redactor.json_line(event))?;
         Ok(event.len())
     }
 

@@ -4,7 +4,6 @@
 //! no JSON is replaced as text. Nothing is passed on before its line is whole.
 
 use crate::redact::Redactor;
-use serde_json::Value;
 use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
@@ -34,27 +33,11 @@ impl<W> RedactedLines<W> {
     }
 
     fn pass_line(&mut self) {
-        match redacted(&self.redactor, &self.line) {
+        match self.redactor.json_line(&self.line) {
             Cow::Borrowed(line) => self.passed.extend_from_slice(line),
             Cow::Owned(line) => self.passed.extend_from_slice(&line),
         }
         self.line.clear();
-    }
-}
-
-fn redacted<'l>(redactor: &Redactor, line: &'l [u8]) -> Cow<'l, [u8]> {
-    let Some(replaced) = redactor.finder().replace(line) else {
-        // A value's JSON spelling is known, so what has none of it has no string with the value either.
-        return Cow::Borrowed(line);
-    };
-    match serde_json::from_slice::<Value>(line) {
-        Ok(mut value) => {
-            redactor.json(&mut value);
-            let mut text = value.to_string().into_bytes();
-            text.extend(line.ends_with(b"\n").then_some(b'\n'));
-            Cow::Owned(text)
-        }
-        Err(_) => Cow::Owned(replaced),
     }
 }
 
@@ -104,7 +87,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for RedactedLines<W> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn written(secret: &str, pieces: &[&[u8]], capacity: usize) -> String {
@@ -135,11 +118,40 @@ mod tests {
         );
     }
 
+    /// In the text of a line the token is behind an `n`, as if within a word.
+    #[tokio::test]
+    async fn a_token_at_the_beginning_of_a_line_is_found() {
+        for token in [
+            "sk-proj-0123456789abcdefABCDEF",
+            "-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----",
+        ] {
+            let line = json!({"text": format!("the key:\n{token}\nis it")}).to_string();
+            assert_eq!(
+                written("A-SECRET", &[line.as_bytes()], 64).await,
+                "{\"text\":\"the key:\\n[redacted]\\nis it\"}"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn what_looks_like_the_protocol_can_not_break_it() {
         let line = json!({"result": ["x\",\"y", "z"]}).to_string();
         let text = written("x\",\"y\",", &[line.as_bytes()], 64).await;
         assert!(serde_json::from_str::<Value>(&text).is_ok(), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_string_of_a_line_is_redacted_as_the_text_is(
+            pieces in proptest::collection::vec("(\n|\t| |n|\"|é|sk-0123456789abcdefABCDEF|Bearer |A-SECRET|eyJ)", 0..12),
+        ) {
+            let redactor = Redactor::default();
+            redactor.learn(b"A-SECRET");
+            let text = pieces.concat();
+            let line = json!([text]).to_string();
+            let redacted: Value = serde_json::from_slice(&redactor.json_line(line.as_bytes())).unwrap();
+            prop_assert_eq!(redacted[0].as_str().unwrap(), redactor.text(&text));
+        }
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
-use shape::SHAPES;
+use shape::{SHAPES, Scan};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -104,6 +104,27 @@ impl Redactor {
         }
     }
 
+    /// A line of JSON, string by string: what stands between quotes has escapes, so that a token at the beginning of a line looks like
+    /// the end of a word there. A line that is no JSON is replaced as text.
+    pub fn json_line<'l>(&self, line: &'l [u8]) -> Cow<'l, [u8]> {
+        let finder = self.finder();
+        // Known values are known as JSON spells them, and no beginning of a shape has anything to escape.
+        if !finder.suspects(line) {
+            return Cow::Borrowed(line);
+        }
+        let Ok(mut value) = serde_json::from_slice::<Value>(line) else {
+            return finder.replace(line).map_or(Cow::Borrowed(line), Cow::Owned);
+        };
+        let before = value.clone();
+        self.json(&mut value);
+        if value == before {
+            return Cow::Borrowed(line);
+        }
+        let mut text = value.to_string().into_bytes();
+        text.extend(line.ends_with(b"\n").then_some(b'\n'));
+        Cow::Owned(text)
+    }
+
     fn finds(&self, text: &str) -> bool {
         matches!(self.text(text), Cow::Owned(_))
     }
@@ -175,19 +196,25 @@ impl Finder {
         }
     }
 
+    /// Whether there is anything to look at: a known value, or the beginning of a shape, whatever comes before and after it.
+    fn suspects(&self, text: &[u8]) -> bool {
+        self.automaton.as_ref().is_none_or(|automaton| automaton.is_match(text))
+    }
+
     /// `None` where there is nothing to replace.
     fn replace(&self, text: &[u8]) -> Option<Vec<u8>> {
         let Some(automaton) = &self.automaton else {
             return Some(REDACTED.as_bytes().to_vec());
         };
         let mut replaced: Option<Vec<u8>> = None;
+        let mut scan = Scan::new(text);
         let mut copied = 0;
         let mut at = 0;
         while let Some(found) = automaton.find(aho_corasick::Input::new(text).range(at..)) {
             let pattern = found.pattern().as_usize();
             let cut = match pattern.checked_sub(self.values).and_then(|shape| SHAPES.get(shape)) {
                 None => Some(found.range()),
-                Some(shape) => shape.covers(text, found.start()),
+                Some(shape) => scan.covers(shape, found.start()),
             };
             let Some(cut) = cut else {
                 at = found.start() + 1;
