@@ -333,7 +333,9 @@ impl Verifier {
         self.begin = self.begin.or(Some(at));
         self.last = Some(Seen { at, tip });
         self.records += 1;
-        let anchored = self.anchors.iter().find(|anchor| anchor.sequence == tip.sequence);
+        // One that contradicts counts before one that agrees.
+        let same = || self.anchors.iter().filter(|anchor| anchor.sequence == tip.sequence);
+        let anchored = same().find(|anchor| **anchor != tip).or_else(|| same().next());
         match anchored {
             // A later record of the doubted pair, vouched for: the earlier one is wrong, or this one is.
             Some(anchor) if *anchor == tip => match self.doubted {

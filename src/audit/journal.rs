@@ -84,6 +84,9 @@ struct Inner {
     sizes: Sizes,
     redactor: Redactor,
     state: Mutex<State>,
+    /// Held while the disk is waited for: Linux tells an error of writing back once to whoever asks first, and another who asks at
+    /// the same moment would be told that all is well.
+    flushing: Mutex<()>,
     failed: watch::Sender<Option<Failure>>,
 }
 
@@ -141,6 +144,7 @@ impl Journal {
             sizes,
             redactor,
             state: Mutex::new(State::Open(writer)),
+            flushing: Mutex::default(),
             failed: watch::Sender::new(None),
         }));
         journal.record(&Entry::of_server(What::ServerStarted {
@@ -184,30 +188,39 @@ impl Journal {
     }
 
     fn flush(&self) -> Result<(), NotRecorded> {
+        let _one_at_a_time = self.0.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, path) = match &*self.lock() {
             State::Open(writer) => (Arc::clone(&writer.file), self.0.path_of(writer.number)),
             State::Failed(failure) => return Err(failure.clone().into()),
             State::Ended => return Err(NotRecorded::Ended),
         };
-        // Whoever only writes does not wait for the disk. A file that is left for a new one is flushed before that.
+        // Whoever only writes does not wait for the disk, but where the chain goes on in a new file: the old one is flushed then.
         file.sync_data().map_err(|error| {
             let failure = Failure::new("can't flush", &path, &error);
             self.fail(&mut self.lock(), failure)
         })
     }
 
-    /// Ends the chain in order. Nothing can be recorded any more.
+    /// Ends the chain in order. Nothing can be recorded any more, from the moment that its last record is written: an end is asked
+    /// for twice where a signal follows the end of input.
     pub fn end(&self) {
-        if let Err(error) = self.record_for_good(&Entry::of_server(What::ServerEnded)) {
-            if error != NotRecorded::Ended {
+        let (file, path) = {
+            let mut state = self.lock();
+            let State::Open(writer) = &mut *state else { return };
+            if let Err(error) = self.0.append(writer, &Entry::of_server(What::ServerEnded)) {
                 tracing::warn!(%error, "the audit ends without its last record");
+                if let NotRecorded::Failed(failure) = error {
+                    self.fail(&mut state, failure);
+                }
+                return;
             }
-            return;
-        }
-        let mut state = self.lock();
-        if let State::Open(writer) = &*state {
             self.0.tell_anchor(writer, "the audit of this server has ended");
+            let ended = (Arc::clone(&writer.file), self.0.path_of(writer.number));
             *state = State::Ended;
+            ended
+        };
+        if let Err(error) = file.sync_data() {
+            tracing::warn!(path = %path.display(), %error, "the end of the audit may not be on the disk");
         }
     }
 

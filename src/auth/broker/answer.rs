@@ -1,14 +1,12 @@
 //! The body of an answer on its way to the guest: counted, timed, and holding its request's place until it ends.
 
-use crate::auth::broker::budget::Budget;
-use crate::auth::broker::usage::UsageReader;
+use crate::auth::broker::budget::Admitted;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,39 +26,26 @@ struct Silent(Duration);
 pub struct Counted {
     body: Incoming,
     silence: Pin<Box<Sleep>>,
-    usage: Option<UsageReader>,
-    request: u64,
-    response: u64,
-    budget: Arc<Mutex<Budget>>,
+    /// `None`: a request that nothing is counted of.
+    admitted: Option<Admitted>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Counted {
-    /// `request`: the length of its body, in bytes. It was admitted by `budget`.
-    pub fn new(body: Incoming, request: usize, budget: Arc<Mutex<Budget>>, place: OwnedSemaphorePermit) -> Self {
+    pub fn new(body: Incoming, admitted: Option<Admitted>, place: OwnedSemaphorePermit) -> Self {
         Self {
             body,
             silence: Box::pin(tokio::time::sleep(SILENCE)),
-            usage: Some(UsageReader::new(request)),
-            request: request as u64,
-            response: 0,
-            budget,
+            admitted,
             _place: place,
         }
     }
 
     /// Before the last byte is handed on, so that whoever has the whole answer finds it counted.
-    fn count(&mut self) {
-        if let Some(usage) = self.usage.take() {
-            let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-            budget.count(self.request, self.response, usage.finish());
+    fn settle(&mut self) {
+        if let Some(admitted) = &mut self.admitted {
+            admitted.settle();
         }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.count();
     }
 }
 
@@ -73,7 +58,7 @@ impl Body for Counted {
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
             return match this.silence.as_mut().poll(cx) {
                 Poll::Ready(()) => {
-                    this.count();
+                    this.settle();
                     Poll::Ready(Some(Err(Silent(SILENCE).into())))
                 }
                 Poll::Pending => Poll::Pending,
@@ -82,15 +67,14 @@ impl Body for Counted {
         this.silence.as_mut().reset(Instant::now() + SILENCE);
         match &frame {
             Some(Ok(frame)) => {
-                if let (Some(data), Some(usage)) = (frame.data_ref(), &mut this.usage) {
-                    this.response += data.len() as u64;
-                    usage.feed(data);
+                if let (Some(data), Some(admitted)) = (frame.data_ref(), &mut this.admitted) {
+                    admitted.feed(data);
                 }
             }
-            Some(Err(_)) | None => this.count(),
+            Some(Err(_)) | None => this.settle(),
         }
         if this.body.is_end_stream() {
-            this.count();
+            this.settle();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }

@@ -1,11 +1,12 @@
-//! What one session has asked of its model, and whether it may ask for more. Pure.
+//! What one session has asked of its model, and whether it may ask for more. Numbers behind a lock, nothing else.
 //!
 //! A request is admitted while something is left, so that a session may overshoot by what its requests at once cost, and by no
 //! more.
 
-use crate::auth::broker::usage::Tokens;
+use crate::auth::broker::usage::{Tokens, UsageReader};
 use crate::config::{Origin, SessionQuota, Sourced};
 use serde::Serialize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a session's requests came to, as this host counts them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -13,7 +14,7 @@ use serde::Serialize;
 pub struct ModelUsage {
     /// That were sent to the provider.
     pub requests: u64,
-    /// That were not, for what they asked.
+    /// That were not, for what they asked or because the budget was spent.
     pub refused: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -52,20 +53,20 @@ impl Bound {
 
 /// One session's account.
 #[derive(Debug)]
-pub struct Budget {
+struct Budget {
     quota: SessionQuota,
     usage: ModelUsage,
 }
 
 impl Budget {
-    pub fn new(quota: SessionQuota) -> Self {
+    fn new(quota: SessionQuota) -> Self {
         Self {
             quota,
             usage: ModelUsage::default(),
         }
     }
 
-    pub fn spending(&self) -> Spending {
+    fn spending(&self) -> Spending {
         Spending {
             usage: self.usage,
             quota_left: self.left(),
@@ -84,7 +85,7 @@ impl Budget {
     }
 
     /// Counts one more request, where it may be sent.
-    pub fn admit(&mut self) -> Result<(), Spent> {
+    fn admit(&mut self) -> Result<(), Spent> {
         let bounds = [
             (Bound::Tokens, &self.quota.tokens, self.usage.tokens.total()),
             (Bound::Requests, &self.quota.requests, self.usage.requests),
@@ -102,16 +103,101 @@ impl Budget {
         Ok(())
     }
 
-    pub fn refused(&mut self) {
+    fn refused(&mut self) {
         self.usage.refused = self.usage.refused.saturating_add(1);
     }
 
+    /// One that was admitted is not sent after all.
+    fn withdraw(&mut self) {
+        self.usage.requests = self.usage.requests.saturating_sub(1);
+    }
+
     /// What an admitted request came to.
-    pub fn count(&mut self, request: u64, response: u64, tokens: Tokens) {
+    fn count(&mut self, request: u64, response: u64, tokens: Tokens) {
         let usage = &mut self.usage;
         usage.request_bytes = usage.request_bytes.saturating_add(request);
         usage.response_bytes = usage.response_bytes.saturating_add(response);
         usage.tokens = usage.tokens.plus(tokens);
+    }
+}
+
+/// A session's account, shared by its requests.
+#[derive(Debug, Clone)]
+pub struct Account(Arc<Mutex<Budget>>);
+
+impl Account {
+    pub fn new(quota: SessionQuota) -> Self {
+        Self(Arc::new(Mutex::new(Budget::new(quota))))
+    }
+
+    pub fn spending(&self) -> Spending {
+        self.lock().spending()
+    }
+
+    pub fn refused(&self) {
+        self.lock().refused();
+    }
+
+    /// `request`: the length of its body, in bytes.
+    pub fn admit(&self, request: usize) -> Result<Admitted, Spent> {
+        self.lock().admit()?;
+        Ok(Admitted {
+            account: self.clone(),
+            request: request as u64,
+            usage: Some(UsageReader::new(request)),
+            response: 0,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Budget> {
+        // Plain numbers, whole at every point where a holder could panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that counts. Whatever becomes of it is settled once, at the latest when it is dropped: whoever hangs up before there is
+/// an answer has spent what it is estimated to cost.
+#[derive(Debug)]
+pub struct Admitted {
+    account: Account,
+    request: u64,
+    /// `None`: settled.
+    usage: Option<UsageReader>,
+    response: u64,
+}
+
+impl Admitted {
+    /// More of the answer.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if let Some(usage) = &mut self.usage {
+            self.response += bytes.len() as u64;
+            usage.feed(bytes);
+        }
+    }
+
+    /// The answer has ended, or broken off.
+    pub fn settle(&mut self) {
+        if let Some(usage) = self.usage.take() {
+            self.account.lock().count(self.request, self.response, usage.finish());
+        }
+    }
+
+    /// It was sent, and refused or not answered: no provider charges for that.
+    pub fn for_nothing(mut self) {
+        self.usage = None;
+        self.account.lock().count(self.request, 0, Tokens::default());
+    }
+
+    /// It was not sent.
+    pub fn withdraw(mut self) {
+        self.usage = None;
+        self.account.lock().withdraw();
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.settle();
     }
 }
 

@@ -33,7 +33,7 @@ use crate::config::quantity::ProviderName;
 use crate::config::{Config, SessionQuota, WebSearch};
 use crate::redact::Redactor;
 use crate::wire::patient::Patient;
-use budget::{Budget, Spending};
+use budget::{Account, Spending};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use refusal::Refusal;
@@ -41,7 +41,7 @@ use route::Route;
 use screen::Terms;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -148,7 +148,7 @@ impl Broker {
                 web_search: terms.web_search,
                 witness: terms.witness,
                 terms: OnceLock::new(),
-                budget: Arc::new(Mutex::new(Budget::new(terms.quota))),
+                account: Account::new(terms.quota),
                 slots: Arc::new(Semaphore::new(CONCURRENT)),
                 held: Arc::new(Semaphore::new(HELD_KIB)),
             }),
@@ -177,7 +177,7 @@ impl SessionBroker {
 
     /// What the session has asked for so far, and what it may yet.
     pub fn spending(&self) -> Spending {
-        self.route.budget().spending()
+        self.route.account.spending()
     }
 
     /// Serves one connection of the guest, request after request, until it closes. Dropping the future aborts what is

@@ -4,7 +4,7 @@
 
 use crate::auth::broker::Broker;
 use crate::auth::broker::answer::{AnswerBody, Counted, whole};
-use crate::auth::broker::budget::Budget;
+use crate::auth::broker::budget::{Account, Admitted, Spent};
 use crate::auth::broker::document::Json;
 use crate::auth::broker::passage::{self, Endpoint};
 use crate::auth::broker::refusal::{MAX_REQUEST_BODY, Refusal, Verdict, provider_message, quote};
@@ -23,7 +23,7 @@ use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -47,7 +47,7 @@ pub struct Route {
     pub witness: Arc<dyn Witness>,
     /// Set when the session's thread has begun.
     pub terms: OnceLock<Terms>,
-    pub budget: Arc<Mutex<Budget>>,
+    pub account: Account,
     pub slots: Arc<Semaphore>,
     /// In KiB of bodies.
     pub held: Arc<Semaphore>,
@@ -75,28 +75,34 @@ impl Route {
         let slot = place(&self.slots, 1).await?;
         let outgoing = self.read(endpoint, request).await?;
         let grant = self.grant().await?;
-        if endpoint == Endpoint::Responses {
-            self.budget().admit().map_err(|spent| Refusal::Spent {
-                what: spent.what,
-                limit: spent.limit,
-                origin: spent.origin,
-            })?;
-        }
-        self.witness.credential_used(&self.name, endpoint)?;
-        let answer = self.send(&outgoing, &grant).await?;
-        let answer = match answer.status().as_u16() {
-            401 => match self.another(&grant).await? {
-                Some(another) => self.send(&outgoing, &another).await?,
-                None => answer,
-            },
-            _ => answer,
+        let admitted = match endpoint {
+            Endpoint::Models => None,
+            Endpoint::Responses => Some(self.account.admit(outgoing.body.len())?),
         };
-        self.incoming(answer, outgoing.body.len(), slot).await
+        let answer = match self.ask(&outgoing, &grant).await {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                match (admitted, refusal.was_sent()) {
+                    (Some(admitted), true) => admitted.for_nothing(),
+                    (Some(admitted), false) => admitted.withdraw(),
+                    (None, _) => {}
+                }
+                return Err(refusal);
+            }
+        };
+        self.incoming(answer, admitted, slot).await
     }
 
-    pub fn budget(&self) -> MutexGuard<'_, Budget> {
-        // Plain numbers, whole at every point where a holder could panic.
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the provider answers; where it refuses the credential and there is another, to that.
+    async fn ask(&self, outgoing: &Outgoing, grant: &Grant) -> Result<Response<Incoming>, Refusal> {
+        let answer = self.send(outgoing, grant).await?;
+        if answer.status().as_u16() != 401 {
+            return Ok(answer);
+        }
+        match self.another(grant).await? {
+            Some(another) => self.send(outgoing, &another).await,
+            None => Ok(answer),
+        }
     }
 
     pub async fn grant(&self) -> Result<Grant, Refusal> {
@@ -171,6 +177,9 @@ impl Route {
     /// Sends it, and sends it again where nobody answered.
     async fn send(&self, outgoing: &Outgoing, grant: &Grant) -> Result<Response<Incoming>, Refusal> {
         let scheme = self.destination.base_url.scheme;
+        if !matches!(grant, Grant::Nothing) {
+            self.witness.credential_used(&self.name, outgoing.endpoint)?;
+        }
         let mut attempt = 1;
         loop {
             let request = self.request(outgoing, grant)?;
@@ -178,7 +187,11 @@ impl Route {
             let failure = match tokio::time::timeout(BEGIN_TIMEOUT, sending).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
-                Err(_) => UpstreamError::Unreachable(format!("no answer within {} s", BEGIN_TIMEOUT.as_secs())),
+                // Whoever took the request and is silent has it, and Codex has given up by now.
+                Err(_) => {
+                    let late = format!("no answer within {} s", BEGIN_TIMEOUT.as_secs());
+                    return Err(self.failed(UpstreamError::Unreachable(late)));
+                }
             };
             let may_help = matches!(failure, UpstreamError::NotConnected(_) | UpstreamError::Unreachable(_));
             let Some(wait) = retry::wait_after(attempt, chance()).filter(|_| may_help) else {
@@ -218,7 +231,7 @@ impl Route {
     async fn incoming(
         &self,
         answer: Response<Incoming>,
-        request: usize,
+        admitted: Option<Admitted>,
         place: OwnedSemaphorePermit,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let (head, body) = answer.into_parts();
@@ -230,11 +243,14 @@ impl Route {
             *passed.headers_mut() = passage::response_headers(&head.headers);
             passed
         };
-        match Verdict::of(head.status) {
-            Verdict::Pass if head.status.is_success() => {
-                let budget = Arc::clone(&self.budget);
-                Ok(passed(Counted::new(body, request, budget, place).boxed_unsync()))
-            }
+        let verdict = Verdict::of(head.status);
+        if verdict == Verdict::Pass && head.status.is_success() {
+            return Ok(passed(Counted::new(body, admitted, place).boxed_unsync()));
+        }
+        if let Some(admitted) = admitted {
+            admitted.for_nothing();
+        }
+        match verdict {
             Verdict::Pass => Ok(passed(whole(self.error_words(body).await))),
             Verdict::Redirect => Err(Refusal::Redirect { provider, status }),
             Verdict::KeyRefused => {
@@ -290,7 +306,9 @@ impl Route {
 
     /// The answer to what was refused, which is counted.
     pub fn refuse(&self, refusal: &Refusal) -> Response<AnswerBody> {
-        self.budget().refused();
+        if !refusal.was_sent() {
+            self.account.refused();
+        }
         tracing::info!(code = refusal.code(), %refusal, "model request refused");
         let text = refusal.body().to_string();
         let mut response = Response::new(whole(self.broker.redactor.text(&text).into_owned()));
@@ -299,6 +317,16 @@ impl Route {
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
+    }
+}
+
+impl From<Spent> for Refusal {
+    fn from(spent: Spent) -> Self {
+        Self::Spent {
+            what: spent.what,
+            limit: spent.limit,
+            origin: spent.origin,
+        }
     }
 }
 
