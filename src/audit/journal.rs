@@ -13,7 +13,7 @@ use crate::redact::Redactor;
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -195,7 +195,8 @@ impl Journal {
             State::Ended => return Err(NotRecorded::Ended),
         };
         // Whoever only writes does not wait for the disk, but where the chain goes on in a new file: the old one is flushed then.
-        file.sync_data().map_err(|error| {
+        let written = file.sync_data().and_then(|()| still_there(&file));
+        written.map_err(|error| {
             let failure = Failure::new("can't flush", &path, &error);
             self.fail(&mut self.lock(), failure)
         })
@@ -378,6 +379,14 @@ fn create(directory: &Path, number: u64) -> io::Result<File> {
     // Without its name on the disk, what is flushed into it is lost all the same.
     sync_directory(directory)?;
     Ok(file)
+}
+
+/// What is written to a file that somebody removed is on no record.
+fn still_there(file: &File) -> io::Result<()> {
+    match file.metadata()?.nlink() {
+        0 => Err(io::Error::other("somebody removed it")),
+        _ => Ok(()),
+    }
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

@@ -34,11 +34,11 @@ impl Destination {
         }
     }
 
-    /// All that a session may name. `login` is made where it is wanted.
+    /// All that a session may name.
     pub fn all(
         providers: &BTreeMap<ProviderName, Provider>,
         auth: &AuthSettings,
-        login: impl FnOnce() -> Option<ChatGptLogin>,
+        login: Option<ChatGptLogin>,
     ) -> BTreeMap<ProviderName, Self> {
         let by_key = |(name, provider): (&ProviderName, &Provider)| (name.clone(), Self::of_provider(provider));
         let mut destinations: BTreeMap<_, _> = providers.iter().map(by_key).collect();
@@ -46,7 +46,7 @@ impl Destination {
             // Whoever wants the login must not come to the key where there is none.
             destinations.retain(|name, _| name.as_str() != CHATGPT_PROVIDER);
             let name = CHATGPT_PROVIDER.parse().ok();
-            destinations.extend(name.zip(login().map(|login| Self::chatgpt(auth, login))));
+            destinations.extend(name.zip(login.map(|login| Self::chatgpt(auth, login))));
         }
         destinations
     }

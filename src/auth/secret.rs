@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 /// How much of a mounted secret the redactor is taught, in bytes: it looks for each spelling of it in every line that is
 /// written. Keys and tokens are far below.
-const TAUGHT: usize = 8 << 10;
+const TAUGHT: usize = 3 * 2730;
 /// The longest that a command may take: long enough for a person to touch a security key.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -165,7 +165,7 @@ fn remarks(intact: &Intact, torn: Option<u64>, life: Life) -> String {
     if intact.first > 1 {
         let _ = write!(
             text,
-            "; {} before them were removed to keep within audit.keep",
+            "; {} before them are gone (records `pruned` of this and other chains say what audit.keep removed)",
             intact.first - 1
         );
     }

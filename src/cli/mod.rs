@@ -72,7 +72,7 @@ pub enum Command {
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
     // A panic's own words pass the redactor as everything else that is printed.
-    std::panic::set_hook(Box::new(|panic| output::panicked(panic)));
+    std::panic::set_hook(Box::new(output::panicked));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version come this way too, with code 0 and for stdout; clap knows which is which.

@@ -13,8 +13,8 @@ use std::io::{self, IsTerminal, Write};
 /// Where stdout can't be written; but a reader that left (`| head`) has what it wanted.
 pub fn result(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
-    let text = Redactor::of_process().text(text).into_owned();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+    let text = Redactor::of_process().json_line(text.as_bytes()).into_owned();
+    match writeln!(stdout, "{}", String::from_utf8_lossy(&text)).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::Internal, format!("can't write to stdout: {error}")))
         }

@@ -13,7 +13,7 @@ pub mod shape;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 use shape::{SHAPES, Scan};
 use std::borrow::Cow;
@@ -82,7 +82,8 @@ impl Redactor {
         }
     }
 
-    /// Every string of `value`, in place; names of objects too, as they may come from elsewhere.
+    /// Every string of `value`, in place. Names of fields are the format's own and stay, or a secret that is called `result` would
+    /// make an answer into none.
     pub fn json(&self, value: &mut Value) {
         match value {
             Value::String(text) => {
@@ -91,42 +92,34 @@ impl Redactor {
                 }
             }
             Value::Array(items) => items.iter_mut().for_each(|item| self.json(item)),
-            Value::Object(fields) => {
-                let told: Vec<String> = fields.keys().filter(|name| self.finds(name)).cloned().collect();
-                for name in told {
-                    if let Some(value) = fields.remove(&name) {
-                        fields.insert(self.text(&name).into_owned(), value);
-                    }
-                }
-                fields.values_mut().for_each(|value| self.json(value));
-            }
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.json(value)),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
 
     /// A line of JSON, string by string: what stands between quotes has escapes, so that a token at the beginning of a line looks like
-    /// the end of a word there. A line that is no JSON is replaced as text.
+    /// the end of a word there. A line that is no JSON is replaced as text, up to its end.
     pub fn json_line<'l>(&self, line: &'l [u8]) -> Cow<'l, [u8]> {
         let finder = self.finder();
+        let end: &[u8] = if line.ends_with(b"\n") { b"\n" } else { b"" };
         // Known values are known as JSON spells them, and no beginning of a shape has anything to escape.
         if !finder.suspects(line) {
             return Cow::Borrowed(line);
         }
         let Ok(mut value) = serde_json::from_slice::<Value>(line) else {
-            return finder.replace(line).map_or(Cow::Borrowed(line), Cow::Owned);
+            let replaced = finder.replace(line.strip_suffix(end).unwrap_or(line));
+            return replaced.map_or(Cow::Borrowed(line), |text| Cow::Owned([&text, end].concat()));
         };
         let before = value.clone();
         self.json(&mut value);
+        // The name that whoever asked gave to the question is theirs, and without it there is no answer.
+        if let (Some(id), Some(kept)) = (value.get_mut("id"), before.get("id")) {
+            id.clone_from(kept);
+        }
         if value == before {
             return Cow::Borrowed(line);
         }
-        let mut text = value.to_string().into_bytes();
-        text.extend(line.ends_with(b"\n").then_some(b'\n'));
-        Cow::Owned(text)
-    }
-
-    fn finds(&self, text: &str) -> bool {
-        matches!(self.text(text), Cow::Owned(_))
+        Cow::Owned([value.to_string().as_bytes(), end].concat())
     }
 
     fn finder(&self) -> Arc<Finder> {
@@ -141,8 +134,6 @@ fn spellings(secret: &[u8]) -> Vec<Vec<u8>> {
     let mut spellings = vec![
         secret.to_vec(),
         trimmed.as_bytes().to_vec(),
-        STANDARD_NO_PAD.encode(secret).into_bytes(),
-        URL_SAFE_NO_PAD.encode(secret).into_bytes(),
         percent_encoded(secret).into_bytes(),
         json_spelled(trimmed).into_bytes(),
     ];
@@ -150,8 +141,22 @@ fn spellings(secret: &[u8]) -> Vec<Vec<u8>> {
     let is_secret = |line: &&str| line.len() >= SHORTEST_LINE && !line.contains(char::is_whitespace);
     let lines = trimmed.lines().map(str::trim).filter(is_secret);
     spellings.extend(lines.map(|line| line.as_bytes().to_vec()));
+    spellings.extend(
+        (0..3).flat_map(|phase| [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD].map(|way| within_base64(way, secret, phase))),
+    );
     spellings.retain(|spelling| spelling.len() >= SHORTEST);
     spellings
+}
+
+/// As base64 spells it within something longer that has `phase` bytes (modulo three) before it: without the characters at its edges
+/// that also tell of its neighbours.
+fn within_base64(way: &GeneralPurpose, secret: &[u8], phase: usize) -> Vec<u8> {
+    let before = vec![0; phase];
+    let encoded = way.encode([&before, secret].concat());
+    let from = [0, 2, 3].get(phase).copied().unwrap_or_default();
+    let shared_end = usize::from(!(phase + secret.len()).is_multiple_of(3));
+    let to = encoded.len().saturating_sub(shared_end);
+    encoded.as_bytes().get(from..to).unwrap_or_default().to_vec()
 }
 
 /// As it stands between the quotes of a JSON string.
@@ -253,10 +258,19 @@ mod tests {
             ("it is pass\"word/1+2.".to_owned(), "it is [redacted]."),
             (json!({"a": "pass\"word/1+2"}).to_string(), "{\"a\":\"[redacted]\"}"),
             ("?key=pass%22word%2F1%2B2&x".to_owned(), "?key=[redacted]&x"),
-            (format!("Basic {base64}="), "Basic [redacted]="),
+            (format!("Basic {base64}="), "Basic [redacted]g="),
             ("pass word".to_owned(), "pass word"),
         ] {
             assert_eq!(redactor.text(&text), expected);
+        }
+    }
+
+    #[test]
+    fn a_known_value_within_base64_of_something_longer_is_found() {
+        let redactor = knowing(&["pass\"word/1+2"]);
+        for around in ["", "u:", "me:", "you:"] {
+            let encoded = STANDARD_NO_PAD.encode(format!("{around}pass\"word/1+2, and more"));
+            assert!(redactor.text(&encoded).contains(REDACTED), "{around}");
         }
     }
 
@@ -286,7 +300,7 @@ mod tests {
         redactor.json(&mut value);
         assert_eq!(
             value,
-            json!({"[redacted]": ["a[redacted]b", 1, null, {"k": "[redacted]"}]})
+            json!({"content": ["a[redacted]b", 1, null, {"k": "[redacted]"}]})
         );
     }
 

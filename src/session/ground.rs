@@ -36,6 +36,7 @@ pub struct Ground {
     pub engine: Engine,
     pub guest_binary: PathBuf,
     pub broker: Arc<Broker>,
+    login: Option<ChatGptLogin>,
     pub egress: Arc<Egress>,
     /// Reads the values of secret mounts.
     pub secrets: SecretReader,
@@ -79,7 +80,12 @@ impl Ground {
             })?;
         let engine = Engine::new(facts.engine.clone(), spawner, env);
         let dialer = dialer(&config.network, &surroundings);
-        let broker = Arc::new(broker(&config, &surroundings, dialer.clone()));
+        let upstream = upstream(&config, dialer.clone());
+        let login = login(&config, upstream.clone());
+        let destinations = Destination::all(&config.providers, &config.auth, login.clone());
+        let keys = secrets(&surroundings);
+        let broker = Broker::new(destinations, keys, upstream, Redactor::of_process());
+        let broker = Arc::new(broker);
         let egress = Arc::new(Egress::new(dialer.clone()));
         let secrets = secrets(&surroundings);
         Ok(Self {
@@ -89,6 +95,7 @@ impl Ground {
             engine,
             guest_binary,
             broker,
+            login,
             egress,
             secrets,
             dialer,
@@ -126,21 +133,17 @@ impl Ground {
         *self.lock_image() = None;
     }
 
+    /// Waits until no exchange of the ChatGPT login is under way: its answer is the only one there will be.
+    pub async fn settle(&self) {
+        if let Some(login) = &self.login {
+            login.settle().await;
+        }
+    }
+
     fn lock_image(&self) -> MutexGuard<'_, Option<ImageFacts>> {
         // One value, whole at every point where a holder could panic.
         self.image.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn broker(config: &Config, surroundings: &Arc<Surroundings>, dialer: Dialer) -> Broker {
-    let upstream = upstream(config, dialer);
-    let login = || login(config, upstream.clone());
-    Broker::new(
-        Destination::all(&config.providers, &config.auth, login),
-        secrets(surroundings),
-        upstream.clone(),
-        Redactor::of_process(),
-    )
 }
 
 pub(super) fn upstream(config: &Config, dialer: Dialer) -> Upstream {

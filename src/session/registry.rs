@@ -25,6 +25,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +41,9 @@ pub struct StartSession {
     pub network: Option<Vec<Rule>>,
     pub thread: ThreadSettings,
 }
+
+/// How long the end of this process waits for the answer to a refresh of the ChatGPT login.
+const LOGIN_SETTLES: Duration = Duration::from_secs(5);
 
 /// How hurried an end is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,6 +280,11 @@ impl Sessions {
         ending.join_all().await;
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        if let Some(ground) = self.0.ground.get()
+            && tokio::time::timeout(LOGIN_SETTLES, ground.settle()).await.is_err()
+        {
+            tracing::warn!("an exchange of the ChatGPT login is given up; it may have to be made anew: codex login");
+        }
         if let Some(audit) = self.0.audit.get().cloned() {
             // Where the blocking pool is gone, so is the process.
             let _ = tokio::task::spawn_blocking(move || audit.end()).await;

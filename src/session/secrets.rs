@@ -212,6 +212,8 @@ fn make(session_dir: &Path, directory: &Path, contents: &[Content], user: &Conta
     fs::write(session_dir.join(RECORD), directory.as_os_str().as_bytes())?;
     if let Some(place) = directory.parent() {
         private_dir_all(place)?;
+        // Somebody else may have made it meanwhile, where others can write above it.
+        check(place, 0o022).map_err(|flaw| io::Error::other(format!("what it lies in {flaw}")))?;
     }
     DirBuilder::new().mode(0o700).create(directory)?;
     // Whatever it was when the plan was made.
@@ -391,7 +393,7 @@ mod tests {
         let directory = state.path().join("place/S");
         let contents = [content(directory.join("a"), "one").await];
         let error = stage(&session_dir, &contents, &me()).unwrap_err().to_string();
-        assert!(error.ends_with("it is on a disk and not in memory (tmpfs)"), "{error}");
+        assert!(error.ends_with("is on a disk and not in memory (tmpfs)"), "{error}");
         assert!(!directory.join("a").exists());
         remove(&session_dir).unwrap();
         assert!(!directory.exists());

@@ -278,8 +278,9 @@ fn no_other_path_method_or_header_passes(lane: Lane) {
 /// Two requests where one is looked at: each framing that two readers could read differently.
 fn a_second_request_can_not_be_smuggled(lane: Lane) {
     let Some(world) = World::new(lane) else { return };
-    let good = body().to_string();
-    let hidden = with(|body| body["model"] = json!("o3-pro")).to_string();
+    // What is hidden would pass by itself: only its never having been a request keeps it from the provider.
+    let hidden = body().to_string();
+    let good = with(|body| body["model"] = json!("o3-pro")).to_string();
     let hidden = format!(
         "POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{hidden}",
         hidden.len()
@@ -358,6 +359,7 @@ fn a_second_request_can_not_be_smuggled(lane: Lane) {
             "{label}: {answer}"
         );
     }
+    assert_eq!(arrived(&world), 0);
     let models: Vec<String> = world
         .model
         .requests()
@@ -421,21 +423,17 @@ fn five_hundred_requests_at_once_meet_the_quota(lane: Lane) {
     let script = format!(
         "{PRELUDE}base64 -d <<<{} >/tmp/good\n\
          curl -sS -m 60 -Z --parallel-max 250 -o /dev/null -w 'got %{{http_code}}\\n' \
-         -H 'content-type: application/json' --data-binary @/tmp/good \"$endpoint/v1/responses?[1-500]\" 2>/dev/null \
+         -H 'connection: close' -H 'content-type: application/json' --data-binary @/tmp/good \"$endpoint/v1/responses?[1-500]\" 2>/dev/null \
          | sort | uniq -c\nask after -H 'content-type: application/json' --data-binary @/tmp/good $endpoint/v1/responses\n",
         base64(body().to_string().as_bytes())
     );
     let mut inside = Inside::new(&world);
-    let mut client_died = None;
+    // Codex's own next request meets the same bound, and ends the turn at once.
     let result = inside.client.tool(
         "codex",
         json!({"prompt": format!("#shell {}", crate::inside::in_bash(&script))}),
     );
-    if result["isError"] != true {
-        client_died = Some(result.clone());
-    }
-    // Codex's own next request meets the same bound, and ends the turn at once.
-    assert!(client_died.is_none(), "{client_died:?}");
+    assert_eq!(result["isError"], true, "{result:#}");
     let text = result["content"][0]["text"].as_str().unwrap();
     assert!(
         text.contains("has spent its 20 requests (quota.session.requests, from"),
@@ -448,7 +446,11 @@ fn five_hundred_requests_at_once_meet_the_quota(lane: Lane) {
         .filter(|request| request.path == "/v1/responses")
         .count();
     assert_eq!(sent, 20);
-    assert!(arrived(&world) < 20, "Codex's own first request is among them");
+    assert_eq!(arrived(&world), 19, "all but Codex's own first one");
+    let counted = &result["structuredContent"]["modelUsage"];
+    assert_eq!(counted["requests"], 20, "{counted}");
+    // 500 and one more were asked, 19 of them sent; Codex's own second one was refused as well.
+    assert_eq!(counted["refused"], 501 - 19 + 1, "{counted}");
 }
 
 fn a_spent_budget_ends_the_turn_at_once(lane: Lane) {

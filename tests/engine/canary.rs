@@ -15,9 +15,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Of no shape that a redactor knows, and each lane's own: tests run at once, and one looks at all processes.
-fn canary(lane: Lane) -> String {
-    format!("Canary.key+{}/\"of the operator\"=9d1f", lane.name())
+/// Of no shape that a redactor knows, and each world's own: tests run at once, and one looks at all processes.
+fn canary(world: &World) -> String {
+    let name = world.root().file_name().unwrap();
+    format!("Canary.key+{}/\"of the operator\"=9d1f", name.to_str().unwrap())
 }
 
 const CONTROL: &str = "Control-value-5be2-that-is-planted";
@@ -55,8 +56,8 @@ for my $pid (grep { /^\d+$/ && $_ != $$ } map { s{^/proc/}{}r } glob '/proc/*') 
 print "searched files=$files procs=$procs maps=$maps mib=", $bytes >> 20, "\n";
 "#;
 
-fn search(lane: Lane) -> String {
-    let (key, control) = (spelled(&canary(lane)), spelled(CONTROL));
+fn search(world: &World) -> String {
+    let (key, control) = (spelled(&canary(world)), spelled(CONTROL));
     // The control: a file, an environment, a command line, and the memory of a process that has forgotten how it came to it.
     let plant = format!(
         "value=$(perl -e 'print map {{ chr($_ ^ 0x55) }} ({control})'); echo \"$value\" >/tmp/planted\n\
@@ -114,7 +115,7 @@ fn find_in_processes(value: &str, server: u32, found: &mut Vec<String>) {
 fn start(world: &World, log: &Path) -> McpClient {
     let log = File::create(log).unwrap();
     McpClient::start_in(world, |command: &mut Command| {
-        command.env("CANARY_KEY", canary(world.lane)).args(["--log", "trace"]);
+        command.env("CANARY_KEY", canary(world)).args(["--log", "trace"]);
         command.stderr(Stdio::from(log));
     })
 }
@@ -128,12 +129,15 @@ fn a_canary_key_is_nowhere_over_a_turn_and_a_crash(lane: Lane) {
     let logs = tempfile::tempdir().unwrap();
     let log = logs.path().join("log");
     let mut client = start(&world, &log);
-    let result = client.tool("codex", json!({"prompt": format!("#shell {}", in_bash(&search(lane)))}));
+    let result = client.tool(
+        "codex",
+        json!({"prompt": format!("#shell {}", in_bash(&search(&world)))}),
+    );
     assert_ne!(result["isError"], true, "{result:#}");
     let text = result["structuredContent"]["content"].as_str().unwrap();
 
     // It was used,
-    let bearer = format!("Bearer {}", canary(lane));
+    let bearer = format!("Bearer {}", canary(&world));
     let requests = world.model.requests();
     assert!(requests.len() >= 2, "{requests:?}");
     assert!(
@@ -159,7 +163,7 @@ fn a_canary_key_is_nowhere_over_a_turn_and_a_crash(lane: Lane) {
     let inspected = lane.engine().args(["inspect", &name]).output().unwrap();
     assert!(inspected.status.success());
     let mut found = Vec::new();
-    let value = canary(lane);
+    let value = canary(&world);
     let inspected = String::from_utf8_lossy(&inspected.stdout).into_owned();
     assert!(inspected.contains(&name));
     if inspected.contains(&value) || inspected.contains(json!(value).to_string().trim_matches('"')) {
@@ -201,7 +205,7 @@ fn a_canary_key_is_nowhere_over_a_turn_and_a_crash(lane: Lane) {
 /// Whoever brought it in: the last layer is for what all others overlooked.
 fn a_key_that_somebody_repeats_is_in_no_result_and_no_log(lane: Lane) {
     let Some(world) = World::new(lane) else { return };
-    let value = canary(lane);
+    let value = canary(&world);
     world.edit_config(
         "[providers.scripted]\n",
         "[providers.scripted]\nkey = { env = \"CANARY_KEY\" }\n",

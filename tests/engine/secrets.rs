@@ -14,9 +14,10 @@ use std::process::Output;
 /// In two pieces wherever a command of the model has it, so that a search does not find itself.
 const CANARY: &str = "npm_mounted-canary-77ad41c09e";
 
-/// Each lane's own: tests of several run at once, and one looks at all processes of this machine.
-fn canary(lane: Lane) -> String {
-    format!("{CANARY}-{}", lane.name())
+/// Each world's own: several tests run at once, and one looks at all processes of this machine.
+fn canary(world: &World) -> String {
+    let name = world.root().file_name().unwrap();
+    format!("{CANARY}-{}", name.to_str().unwrap())
 }
 /// No text, no line, and an end of line that is the file's own.
 const BINARY: &[u8] = b"\0\xff\xfe binary-canary-5be2\r\n\n";
@@ -73,7 +74,7 @@ const FROM_ENV: &str = "[secrets.npm-token]\nfrom = { env = \"NPM_CANARY\" }\n";
 
 fn start(world: &World) -> McpClient {
     McpClient::start_in(world, |command| {
-        command.env("NPM_CANARY", canary(world.lane));
+        command.env("NPM_CANARY", canary(world));
     })
 }
 
@@ -132,7 +133,7 @@ fn a_secret_is_a_file_that_only_its_session_reads_and_nobody_changes(lane: Lane)
         .to_owned();
     for (path, content) in paths
         .iter()
-        .zip([canary(lane).as_bytes(), BINARY, b"line one\nline two"])
+        .zip([canary(&world).as_bytes(), BINARY, b"line one\nline two"])
     {
         assert!(
             output.contains(&format!("{}  {path}", digest(content))),
@@ -214,10 +215,10 @@ fn a_secret_is_in_no_command_line_no_environment_and_no_file_beside_its_own(lane
     assert!(!inspected.contains(CANARY));
     // The server was given it by this test; whoever it started must not have it.
     let server = client.child.id();
-    assert_eq!(processes_with(&canary(lane), "cmdline", 0), [""; 0]);
-    assert_eq!(processes_with(&canary(lane), "environ", server), [""; 0]);
+    assert_eq!(processes_with(&canary(&world), "cmdline", 0), [""; 0]);
+    assert_eq!(processes_with(&canary(&world), "environ", server), [""; 0]);
     assert_eq!(
-        processes_with(&canary(lane), "environ", 0).len(),
+        processes_with(&canary(&world), "environ", 0).len(),
         1,
         "the search finds what is there"
     );
@@ -244,7 +245,7 @@ fn a_failed_launch_leaves_no_secret(lane: Lane) {
     refused(
         &world,
         &memory,
-        &copy_fails.env("NPM_CANARY", canary(lane)).output().unwrap(),
+        &copy_fails.env("NPM_CANARY", canary(&world)).output().unwrap(),
         2,
         &["max_files"],
     );
@@ -259,7 +260,7 @@ fn a_failed_launch_leaves_no_secret(lane: Lane) {
     ));
     let mut engine_fails = world.codex_mcp(&["run", "hi"]);
     let output = engine_fails
-        .env("NPM_CANARY", canary(lane))
+        .env("NPM_CANARY", canary(&world))
         .env("PATH", path)
         .output()
         .unwrap();
@@ -360,11 +361,11 @@ fn the_runtime_directory_is_where_secrets_are_staged(lane: Lane) {
     memory.give_to_user_of(&world);
     let mut client = McpClient::start_in(&world, |command| {
         command
-            .env("NPM_CANARY", canary(lane))
+            .env("NPM_CANARY", canary(&world))
             .env("XDG_RUNTIME_DIR", memory.path());
     });
     let output = inside(&mut client, "sha256sum /run/secrets/npm-token");
-    assert!(output.contains(&digest(canary(lane).as_bytes())), "{output}");
+    assert!(output.contains(&digest(canary(&world).as_bytes())), "{output}");
     let staged = memory.staged();
     assert_eq!(staged.len(), 1, "{staged:?}");
     assert!(

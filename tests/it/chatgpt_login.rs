@@ -443,7 +443,7 @@ async fn a_process_that_is_killed_leaves_a_whole_file_and_no_token_is_used_twice
         while bench.chatgpt.counts().token_requests == before {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_micros(round * 397 % 12_000)).await;
+        tokio::time::sleep(Duration::from_micros(round * 7_919 % 90_000)).await;
         child.kill().unwrap();
         child.wait().unwrap();
         let reading = bench.login().status().await.expect("the file is whole");

@@ -26,25 +26,17 @@ struct Silent(Duration);
 pub struct Counted {
     body: Incoming,
     silence: Pin<Box<Sleep>>,
-    /// `None`: a request that nothing is counted of.
-    admitted: Option<Admitted>,
+    admitted: Admitted,
     _place: OwnedSemaphorePermit,
 }
 
 impl Counted {
-    pub fn new(body: Incoming, admitted: Option<Admitted>, place: OwnedSemaphorePermit) -> Self {
+    pub fn new(body: Incoming, admitted: Admitted, place: OwnedSemaphorePermit) -> Self {
         Self {
             body,
             silence: Box::pin(tokio::time::sleep(SILENCE)),
             admitted,
             _place: place,
-        }
-    }
-
-    /// Before the last byte is handed on, so that whoever has the whole answer finds it counted.
-    fn settle(&mut self) {
-        if let Some(admitted) = &mut self.admitted {
-            admitted.settle();
         }
     }
 }
@@ -58,7 +50,7 @@ impl Body for Counted {
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
             return match this.silence.as_mut().poll(cx) {
                 Poll::Ready(()) => {
-                    this.settle();
+                    this.admitted.settle();
                     Poll::Ready(Some(Err(Silent(SILENCE).into())))
                 }
                 Poll::Pending => Poll::Pending,
@@ -67,14 +59,15 @@ impl Body for Counted {
         this.silence.as_mut().reset(Instant::now() + SILENCE);
         match &frame {
             Some(Ok(frame)) => {
-                if let (Some(data), Some(admitted)) = (frame.data_ref(), &mut this.admitted) {
-                    admitted.feed(data);
+                if let Some(data) = frame.data_ref() {
+                    this.admitted.feed(data);
                 }
             }
-            Some(Err(_)) | None => this.settle(),
+            Some(Err(_)) | None => this.admitted.settle(),
         }
+        // Before the last byte is handed on, so that whoever has the whole answer finds it counted.
         if this.body.is_end_stream() {
-            this.settle();
+            this.admitted.settle();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }

@@ -2,7 +2,8 @@
 //!
 //! The container sends requests without a credential. Each is read whole, looked through, written anew and sent to the provider that
 //! the operator configured, with the credential, which is added here on the host. Answers stream: an event reaches Codex when
-//! the provider sends it. This room must never log a header or a body, nor answer with anything that holds a key.
+//! the provider sends it, and passes as it is: a provider that repeats the key in one gives it away. This room must never log a header
+//! or a body, nor say anything of its own, or of a provider's error, that holds a key.
 //!
 //! - [`passage`]: which paths and headers pass, in both directions (pure).
 //! - [`document`], [`screen`]: what a request's body may say (pure).

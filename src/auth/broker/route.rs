@@ -75,17 +75,13 @@ impl Route {
         let slot = place(&self.slots, 1).await?;
         let outgoing = self.read(endpoint, request).await?;
         let grant = self.grant().await?;
-        let admitted = match endpoint {
-            Endpoint::Models => None,
-            Endpoint::Responses => Some(self.account.admit(outgoing.body.len())?),
-        };
+        let admitted = self.account.admit(outgoing.body.len())?;
         let answer = match self.ask(&outgoing, &grant).await {
             Ok(answer) => answer,
             Err(refusal) => {
-                match (admitted, refusal.was_sent()) {
-                    (Some(admitted), true) => admitted.for_nothing(),
-                    (Some(admitted), false) => admitted.withdraw(),
-                    (None, _) => {}
+                match refusal.was_sent() {
+                    true => admitted.for_nothing(),
+                    false => admitted.withdraw(),
                 }
                 return Err(refusal);
             }
@@ -177,11 +173,11 @@ impl Route {
     /// Sends it, and sends it again where nobody answered.
     async fn send(&self, outgoing: &Outgoing, grant: &Grant) -> Result<Response<Incoming>, Refusal> {
         let scheme = self.destination.base_url.scheme;
-        if !matches!(grant, Grant::Nothing) {
-            self.witness.credential_used(&self.name, outgoing.endpoint)?;
-        }
         let mut attempt = 1;
         loop {
+            if !matches!(grant, Grant::Nothing) {
+                self.witness.credential_used(&self.name, outgoing.endpoint)?;
+            }
             let request = self.request(outgoing, grant)?;
             let sending = self.broker.upstream.send(scheme, request);
             let failure = match tokio::time::timeout(BEGIN_TIMEOUT, sending).await {
@@ -231,7 +227,7 @@ impl Route {
     async fn incoming(
         &self,
         answer: Response<Incoming>,
-        admitted: Option<Admitted>,
+        admitted: Admitted,
         place: OwnedSemaphorePermit,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let (head, body) = answer.into_parts();
@@ -240,16 +236,14 @@ impl Route {
         let passed = |body: AnswerBody| {
             let mut passed = Response::new(body);
             *passed.status_mut() = head.status;
-            *passed.headers_mut() = passage::response_headers(&head.headers);
+            *passed.headers_mut() = self.response_headers(&head.headers);
             passed
         };
         let verdict = Verdict::of(head.status);
         if verdict == Verdict::Pass && head.status.is_success() {
             return Ok(passed(Counted::new(body, admitted, place).boxed_unsync()));
         }
-        if let Some(admitted) = admitted {
-            admitted.for_nothing();
-        }
+        admitted.for_nothing();
         match verdict {
             Verdict::Pass => Ok(passed(whole(self.error_words(body).await))),
             Verdict::Redirect => Err(Refusal::Redirect { provider, status }),
@@ -272,7 +266,32 @@ impl Route {
             Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
             Ok(Err(_)) | Err(_) => String::new(),
         };
-        self.broker.redactor.text(&words).into_owned()
+        // JSON has many ways to spell a character: what it says is looked at, not how.
+        match serde_json::from_str::<serde_json::Value>(&words) {
+            Ok(mut error) => {
+                self.broker.redactor.json(&mut error);
+                error.to_string()
+            }
+            Err(_) => self.broker.redactor.text(&words).into_owned(),
+        }
+    }
+
+    /// What passes of an answer's headers. One that repeats a secret does not.
+    fn response_headers(&self, headers: &HeaderMap) -> HeaderMap {
+        let mut passed = passage::response_headers(headers);
+        let tells = |value: &HeaderValue| {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            self.broker.redactor.text(&text) != text
+        };
+        let telling: Vec<_> = passed
+            .iter()
+            .filter(|(_, value)| tells(value))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in telling {
+            passed.remove(name);
+        }
+        passed
     }
 
     fn failed(&self, error: UpstreamError) -> Refusal {

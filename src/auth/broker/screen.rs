@@ -440,7 +440,7 @@ fn refer_nowhere(value: &Json, at: &Place<'_>) -> Result<(), Forbidden> {
         Json::Object(fields) => fields.iter().try_for_each(|(name, value)| {
             let at = at.below(Step::Field(name));
             match (name.as_str(), value.as_str()) {
-                ("$ref" | "$dynamicRef", Some(target)) if !target.starts_with('#') => {
+                ("$ref" | "$dynamicRef" | "$recursiveRef", Some(target)) if !target.starts_with('#') => {
                     Err(at.refuse("refers to something outside the request"))
                 }
                 _ => refer_nowhere(value, &at),
