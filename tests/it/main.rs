@@ -14,3 +14,4 @@ mod auth_status;
 mod chatgpt;
 mod chatgpt_login;
 mod command_line;
+mod redaction;
