@@ -286,14 +286,7 @@ fn a_full_disk_ends_the_session_cleanly(lane: Lane) {
             .contains("No space left"),
         "{refused:#}"
     );
-    client.close_stdin();
-    assert!(client.wait().success(), "it ended in order");
-    let left: Vec<String> = lane
-        .containers()
-        .into_iter()
-        .filter(|name| ours.contains(name))
-        .collect();
-    assert_eq!(left, [""; 0], "no container is left");
+    ends_in_order(&mut client, lane, &ours);
     assert!(world.session_directories().is_empty());
     verified(&world, 0, &["intact", "could not write any more"]);
 }
@@ -330,6 +323,11 @@ fn a_disk_that_fills_up_in_a_turn_ends_it(lane: Lane) {
     let text = result["content"][0]["text"].as_str().unwrap();
     assert!(text.contains("audit") && text.contains("No space left"), "{text}");
     assert_eq!(place.server.requests().len(), 0, "nothing was reached unrecorded");
+    ends_in_order(&mut client, lane, &ours);
+    verified(&world, 0, &["intact", "could not write any more"]);
+}
+
+fn ends_in_order(client: &mut McpClient, lane: Lane, ours: &[String]) {
     client.close_stdin();
     assert!(client.wait().success(), "it ended in order");
     let left: Vec<String> = lane
@@ -338,7 +336,6 @@ fn a_disk_that_fills_up_in_a_turn_ends_it(lane: Lane) {
         .filter(|name| ours.contains(name))
         .collect();
     assert_eq!(left, [""; 0], "no container is left");
-    verified(&world, 0, &["intact", "could not write any more"]);
 }
 
 on_every_lane!(

@@ -112,7 +112,11 @@ fn find_in_processes(value: &str, server: u32, found: &mut Vec<String>) {
     }
 }
 
-fn start(world: &World, log: &Path) -> McpClient {
+fn start_with_the_key(world: &World, log: &Path) -> McpClient {
+    world.edit_config(
+        "[providers.scripted]\n",
+        "[providers.scripted]\nkey = { env = \"CANARY_KEY\" }\n",
+    );
     let log = File::create(log).unwrap();
     McpClient::start_in(world, |command: &mut Command| {
         command.env("CANARY_KEY", canary(world)).args(["--log", "trace"]);
@@ -122,13 +126,9 @@ fn start(world: &World, log: &Path) -> McpClient {
 
 fn a_canary_key_is_nowhere_over_a_turn_and_a_crash(lane: Lane) {
     let Some(world) = World::new(lane) else { return };
-    world.edit_config(
-        "[providers.scripted]\n",
-        "[providers.scripted]\nkey = { env = \"CANARY_KEY\" }\n",
-    );
     let logs = tempfile::tempdir().unwrap();
     let log = logs.path().join("log");
-    let mut client = start(&world, &log);
+    let mut client = start_with_the_key(&world, &log);
     let result = client.tool(
         "codex",
         json!({"prompt": format!("#shell {}", in_bash(&search(&world)))}),
@@ -206,13 +206,9 @@ fn a_canary_key_is_nowhere_over_a_turn_and_a_crash(lane: Lane) {
 fn a_key_that_somebody_repeats_is_in_no_result_and_no_log(lane: Lane) {
     let Some(world) = World::new(lane) else { return };
     let value = canary(&world);
-    world.edit_config(
-        "[providers.scripted]\n",
-        "[providers.scripted]\nkey = { env = \"CANARY_KEY\" }\n",
-    );
     let logs = tempfile::tempdir().unwrap();
     let log = logs.path().join("log");
-    let mut client = start(&world, &log);
+    let mut client = start_with_the_key(&world, &log);
     let said = client.tool(
         "codex",
         json!({"prompt": format!("#text the key is {value}, is it not?")}),
