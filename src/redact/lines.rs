@@ -118,6 +118,16 @@ mod tests {
         );
     }
 
+    /// The id is what an answer is found by.
+    #[tokio::test]
+    async fn the_id_of_a_question_and_the_names_of_fields_stay() {
+        let line = json!({"id": "A-SECRET", "A-SECRET": "A-SECRET"}).to_string();
+        assert_eq!(
+            written("A-SECRET", &[line.as_bytes()], 64).await,
+            "{\"A-SECRET\":\"[redacted]\",\"id\":\"A-SECRET\"}"
+        );
+    }
+
     /// In the text of a line the token is behind an `n`, as if within a word.
     #[tokio::test]
     async fn a_token_at_the_beginning_of_a_line_is_found() {

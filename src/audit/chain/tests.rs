@@ -150,6 +150,20 @@ fn a_beginning_that_is_gone_is_found() {
 }
 
 #[test]
+fn an_anchor_that_contradicts_counts_beside_one_that_agrees() {
+    let lines = chain(2);
+    let good = tip(&lines);
+    let other = Tip {
+        hash: Digest::of(b"another record"),
+        ..good
+    };
+    assert!(verify(&lines, vec![good, good]).is_ok());
+    for anchors in [vec![good, other], vec![other, good]] {
+        assert!(verify(&lines, anchors).is_err());
+    }
+}
+
+#[test]
 fn nothing_follows_the_end() {
     let mut lines = chain(1);
     let mut end = Chain { tip: tip(&lines) };

@@ -176,3 +176,33 @@ fn many_writers_make_one_chain() {
     assert!(further > 3);
     assert_eq!(intact(state.path()), [(1, 162 + further, true)]);
 }
+
+/// A signal that follows the end of input asks a second time, while the first still waits for the disk.
+#[test]
+fn an_end_that_is_asked_for_by_many_is_one() {
+    let state = tempfile::tempdir().unwrap();
+    let journal = begin(state.path(), PLENTY);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| journal.end());
+            scope.spawn(|| drop(journal.record(&egress("a.test:1"))));
+        }
+    });
+    let [(1, _, true)] = intact(state.path())[..] else {
+        panic!("{:?}", verify(state.path(), &[]).unwrap())
+    };
+    assert_eq!(journal.record(&egress("a.test:2")), Err(NotRecorded::Ended));
+}
+
+#[test]
+fn what_goes_to_a_file_that_somebody_removed_is_on_no_record() {
+    let state = tempfile::tempdir().unwrap();
+    let journal = begin(state.path(), PLENTY);
+    fs::remove_file(journal.0.directory.join("000001.jsonl")).unwrap();
+    let error = journal.record_for_good(&egress("a.test:1")).unwrap_err();
+    assert!(error.to_string().contains("somebody removed it"), "{error}");
+    assert!(matches!(
+        journal.record(&egress("a.test:2")),
+        Err(NotRecorded::Failed(_))
+    ));
+}

@@ -112,24 +112,10 @@ impl Refusal {
 
     /// Whether the provider may have seen the request.
     pub fn was_sent(&self) -> bool {
-        match self {
-            Self::KeyRefused { .. }
-            | Self::ProviderRefused { .. }
-            | Self::Redirect { .. }
-            | Self::Unreachable { .. } => true,
-            Self::NotAllowed { .. }
-            | Self::BodyTooLarge
-            | Self::BodyBroken
-            | Self::Unreadable(_)
-            | Self::Forbidden(_)
-            | Self::NotStarted
-            | Self::Unwitnessed(_)
-            | Self::Spent { .. }
-            | Self::KeyMissing { .. }
-            | Self::Login(_)
-            | Self::LoginUnreachable(_)
-            | Self::Untrusted { .. } => false,
-        }
+        matches!(
+            self,
+            Self::KeyRefused { .. } | Self::ProviderRefused { .. } | Self::Redirect { .. } | Self::Unreachable { .. }
+        )
     }
 
     /// For programs; stable.

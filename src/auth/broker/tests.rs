@@ -19,6 +19,9 @@ use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
+mod counting;
+mod credentials;
+
 const KEY: &str = "sk-very-secret";
 /// The least that passes.
 const BODY: &str = r#"{"model":"gpt-5.5","input":[],"store":false,"stream":true}"#;
@@ -318,22 +321,6 @@ async fn a_redirect_is_explained_and_not_followed() {
 }
 
 #[tokio::test]
-async fn a_refused_key_ends_the_turn_and_is_never_quoted() {
-    let body = format!(r#"{{"error":{{"message":"bad key {KEY}"}}}}"#);
-    let refused = format!(
-        "HTTP/1.1 401 Unauthorized\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let (_, answered) = bench().await.exchange(&post("", BODY), &refused).await;
-    assert!(answered.starts_with("HTTP/1.1 400 "), "{answered}");
-    assert!(
-        answered.contains("codex_mcp_key_refused") && answered.contains("bad key [redacted]"),
-        "{answered}"
-    );
-    assert!(!answered.contains(KEY));
-}
-
-#[tokio::test]
 async fn errors_that_codex_understands_keep_status_and_body() {
     for status in [400, 429, 503] {
         let body = format!(r#"{{"error":{{"code":"server_is_overloaded","message":"{KEY}"}}}}"#);
@@ -415,19 +402,6 @@ async fn a_tls_provider_is_never_spoken_to_in_plain_text() {
         answer = upstream.send(Scheme::Https, request) => assert!(answer.is_err()),
         _ = listener.accept() => panic!("connected in plain text"),
     }
-}
-
-#[tokio::test]
-async fn a_session_without_its_key_or_provider_is_refused_before_it_starts() {
-    let address = "127.0.0.1:1".parse().unwrap();
-    let missing = broker(address, Some("OTHER"))
-        .for_session(terms("openai"))
-        .await
-        .unwrap_err();
-    insta::assert_snapshot!(missing, @"no key for provider `openai`: providers.openai.key, from default: environment variable OTHER is not set; set it where codex-mcp is started");
-    let unknown = broker(address, None).for_session(terms("azure")).await.unwrap_err();
-    insta::assert_snapshot!(unknown, @"codex.provider names `azure`, but there is no [providers.azure]; configured: openai");
-    assert!(broker(address, None).for_session(terms("openai")).await.is_ok());
 }
 
 #[tokio::test]
@@ -541,173 +515,4 @@ async fn the_list_of_models_is_said_once() {
     bench.session.begin(BTreeSet::from(["o3-pro".to_owned()]));
     let (_, error) = bench.refused(&post("", &BODY.replace("gpt-5.5", "o3-pro"))).await;
     assert_eq!(error["code"], "codex_mcp_request_forbidden");
-}
-
-#[tokio::test]
-async fn what_a_request_cost_is_counted_and_a_spent_budget_sends_nothing() {
-    let mut bench = bench().await;
-    let address = bench.listener.local_addr().unwrap();
-    let quota = SessionQuota {
-        tokens: Some(Sourced::new(100, Origin::Default)),
-        requests: None,
-    };
-    let terms = SessionTerms {
-        quota,
-        ..terms("openai")
-    };
-    bench.session = broker(address, None).for_session(terms).await.unwrap();
-    bench.session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
-    let answer = events(90, 9);
-    bench.exchange(&post("", BODY), &answer).await;
-    assert_eq!(bench.session.spending().quota_left.tokens, Some(1));
-    bench.exchange(&post("", BODY), &answer).await;
-    let (status, error) = bench.refused(&post("", BODY)).await;
-    assert_eq!(
-        (status.as_str(), &error["code"]),
-        ("HTTP/1.1 400 Bad Request", &"codex_mcp_quota_spent".into())
-    );
-    insta::assert_snapshot!(error["message"].as_str().unwrap(), @"this session has spent its 100 tokens (quota.session.tokens, from default); raise it, or go on in a new session");
-    insta::assert_json_snapshot!(bench.session.spending().usage, @r#"
-    {
-      "requests": 2,
-      "refused": 1,
-      "requestBytes": 116,
-      "responseBytes": 192,
-      "tokens": {
-        "input": 180,
-        "output": 18
-      }
-    }
-    "#);
-}
-
-#[tokio::test]
-async fn a_guest_that_hangs_up_early_is_counted_all_the_same() {
-    let bench = bench().await;
-    let mut guest = bench.connect();
-    guest.write_all(post("", BODY).as_bytes()).await.unwrap();
-    let (mut provider, _) = bench.listener.accept().await.unwrap();
-    read_request(&mut provider).await;
-    provider
-        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\ndata: 1\n\ndata: 2\n\n")
-        .await
-        .unwrap();
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"data: 2\n\n") {
-        assert_ne!(guest.read_buf(&mut seen).await.unwrap(), 0);
-    }
-    drop(guest);
-    assert_eq!(provider.read(&mut [0; 16]).await.unwrap(), 0);
-    let tokens = bench.session.spending().usage.tokens;
-    assert_eq!((tokens.input, tokens.output), (BODY.len().div_ceil(2) as u64, 2));
-}
-
-#[tokio::test]
-async fn a_connection_that_breaks_before_an_answer_is_tried_again_and_one_after_it_is_not() {
-    let bench = bench().await;
-    let mut guest = bench.connect();
-    guest.write_all(post("", BODY).as_bytes()).await.unwrap();
-    for _ in 0..2 {
-        let (mut provider, _) = bench.listener.accept().await.unwrap();
-        read_request(&mut provider).await;
-        drop(provider);
-    }
-    let (mut provider, _) = bench.listener.accept().await.unwrap();
-    assert!(
-        read_request(&mut provider).await.ends_with(BODY),
-        "the same body each time"
-    );
-    provider
-        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx")
-        .await
-        .unwrap();
-    drop(provider);
-    let mut seen = Vec::new();
-    let ended = async { while guest.read_buf(&mut seen).await.unwrap() > 0 {} };
-    tokio::select! {
-        () = ended => {}
-        _ = bench.listener.accept() => panic!("tried again after the first byte"),
-    }
-    assert!(String::from_utf8_lossy(&seen).ends_with("\r\n\r\nx"));
-    assert_eq!(
-        bench.session.spending().usage.requests,
-        1,
-        "one request, however often it was sent"
-    );
-}
-
-#[tokio::test]
-async fn a_provider_has_its_own_headers_and_the_key_goes_where_it_wants_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut provider = provider(listener.local_addr().unwrap(), Some("KEY"));
-    provider.key_header.value = "api-key".parse().unwrap();
-    let header = ExtraHeader::parse("X-Title", "ours").unwrap();
-    provider.headers = vec![Sourced::new(header, Origin::Default)];
-    let session = broker_to(&provider).for_session(terms("openai")).await.unwrap();
-    session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
-    let bench = Bench { listener, session };
-    let (received, _) = bench
-        .exchange(&post("x-title: theirs\r\napi-key: theirs\r\n", BODY), &events(1, 1))
-        .await;
-    assert!(
-        received.contains("x-title: ours\r\napi-key: sk-very-secret\r\n"),
-        "{received}"
-    );
-    assert!(
-        !received.contains("theirs") && !received.contains("authorization"),
-        "{received}"
-    );
-}
-
-#[tokio::test]
-async fn a_command_is_asked_for_another_key_when_its_last_one_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let script = format!(
-        "echo >> {0}/ran; echo key-number-$(wc -l < {0}/ran)",
-        dir.path().display()
-    );
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut provider = provider(listener.local_addr().unwrap(), Some("KEY"));
-    let command = SecretSource::Command(["sh", "-c", &script].map(str::to_owned).to_vec());
-    provider.key = Some(Sourced::new(command, Origin::Default));
-    let session = broker_to(&provider).for_session(terms("openai")).await.unwrap();
-    session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
-    let bench = Bench { listener, session };
-    let mut guest = bench.connect();
-    guest.write_all(post("", BODY).as_bytes()).await.unwrap();
-    let (mut provider, _) = bench.listener.accept().await.unwrap();
-    assert!(read_request(&mut provider).await.contains("Bearer key-number-1\r\n"));
-    provider
-        .write_all(b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
-        .await
-        .unwrap();
-    let (mut provider, _) = bench.listener.accept().await.unwrap();
-    assert!(read_request(&mut provider).await.contains("Bearer key-number-2\r\n"));
-    provider.write_all(events(1, 1).as_bytes()).await.unwrap();
-    assert!(read_answer(&mut guest).await.starts_with("HTTP/1.1 200 "));
-}
-
-#[tokio::test]
-async fn no_credential_is_used_that_is_on_no_record() {
-    let mut bench = bench().await;
-    let address = bench.listener.local_addr().unwrap();
-    let full = SessionTerms {
-        witness: Arc::new(Record::Full),
-        ..terms("openai")
-    };
-    bench.session = broker(address, Some("KEY")).for_session(full).await.unwrap();
-    bench.session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
-    let (_, error) = bench.refused(&post("", BODY)).await;
-    assert_eq!(error["code"], "codex_mcp_not_recorded");
-
-    let record = Arc::new(Record::Kept(Mutex::default()));
-    let kept = SessionTerms {
-        witness: Arc::clone(&record) as Arc<dyn Witness>,
-        ..terms("openai")
-    };
-    bench.session = broker(address, Some("KEY")).for_session(kept).await.unwrap();
-    bench.session.begin(BTreeSet::from(["gpt-5.5".to_owned()]));
-    bench.exchange(&post("", BODY), &events(1, 1)).await;
-    let Record::Kept(uses) = &*record else { panic!() };
-    assert_eq!(*uses.lock().unwrap(), ["openai /responses"]);
 }
