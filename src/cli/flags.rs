@@ -4,7 +4,7 @@ use crate::config::ConfigFlags;
 use crate::config::name::{Effort, ImageReference, LogFilter};
 use crate::config::quantity::{ByteSize, CpuShare, ModelId, Period, PidsLimit, ProviderName};
 use crate::config::rule::AllowList;
-use crate::config::{Enforcement, RuntimeChoice};
+use crate::config::{ApplyWhen, Enforcement, RuntimeChoice};
 use std::path::{Path, PathBuf};
 
 /// What to launch and how. Each overrides its configuration key; `codex-mcp plan` shows what came out.
@@ -16,6 +16,9 @@ pub struct LaunchFlags {
     /// Folder to work on; Codex gets a copy of it [default: the current folder]
     #[arg(long, value_name = "DIR")]
     pub workspace: Option<PathBuf>,
+    /// Bring changes to the folder after each completed turn, instead of when somebody asks for it
+    #[arg(long)]
+    pub apply: bool,
     /// Memory of a session's container, such as 4g
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub memory: Option<ByteSize>,
@@ -68,6 +71,7 @@ impl LaunchFlags {
             runtime: self.runtime,
             image: self.image.clone(),
             workspace: self.workspace.as_ref().map(|workspace| current_dir.join(workspace)),
+            apply: self.apply.then_some(ApplyWhen::Turn),
             memory: self.memory,
             cpus: self.cpus,
             pids: self.pids,
@@ -123,8 +127,11 @@ mod tests {
 
     #[test]
     fn values_are_parsed_and_a_bad_one_teaches() {
-        let flags = parse(&["--memory", "4g", "--turn", "90s", "--workspace", "sub"]).unwrap();
+        let flags = parse(&["--memory", "4g", "--turn", "90s", "--workspace", "sub", "--apply"]).unwrap();
         let flags = flags.config_flags(Path::new("/here"));
+        assert_eq!(flags.apply, Some(ApplyWhen::Turn));
+        let none = parse(&[]).unwrap().config_flags(Path::new("/here"));
+        assert_eq!(none.apply, None);
         assert_eq!(flags.memory, Some(ByteSize::from_mib(4096)));
         assert_eq!(flags.turn.map(|turn| turn.duration().as_secs()), Some(90));
         assert_eq!(flags.workspace.as_deref(), Some(Path::new("/here/sub")));

@@ -3,13 +3,14 @@
 mod network;
 
 use crate::config::auth::AuthMode;
-use crate::config::quantity::Period;
-use crate::config::{Config, Origin, SecretSource, Sourced};
+use crate::config::quantity::{ByteSize, Period};
+use crate::config::{Config, Origin, QuotaSettings, SecretSource, Sourced};
 use crate::plan::launch::{ContainerUser, LaunchPlan, Mount, MountAccess, UserMapping};
 use crate::plan::secrets::PlannedSecret;
 use crate::supervise::command::CommandLine;
 use serde_json::json;
 use std::fmt::{self, Display, Write};
+use std::time::Duration;
 
 /// One table a subject, columns aligned, the command line last and whole, ready to be pasted.
 pub fn human(config: &Config, plan: &LaunchPlan, command: &CommandLine) -> String {
@@ -35,6 +36,7 @@ fn write_all(text: &mut String, config: &Config, plan: &LaunchPlan, command: &Co
     if !plan.unenforced.is_empty() {
         writeln!(text)?;
     }
+    write_table(text, "quotas", &quota_rows(&config.quota))?;
     write_table(text, "mounts", &plan.mounts.iter().map(mount_row).collect::<Vec<_>>())?;
     if !plan.secrets.is_empty() {
         write_table(
@@ -120,6 +122,7 @@ fn limit_rows(config: &Config, plan: &LaunchPlan) -> Vec<Row> {
         sourced("tmp", &set.tmp),
         sourced("workspace", &set.workspace),
         row("turn", Period::from(set.turn.value), from(&set.turn.origin)),
+        row("idle", Period::from(set.idle.value), from(&set.idle.origin)),
         row("wall", Period::from(planned.wall), from(&set.wall.origin)),
         row(
             "open files",
@@ -128,6 +131,32 @@ fn limit_rows(config: &Config, plan: &LaunchPlan) -> Vec<Row> {
         ),
         sourced("enforcement", &set.enforcement),
     ]
+}
+
+/// What is bounded; a day's bounds are those of all sessions together.
+fn quota_rows(quota: &QuotaSettings) -> Vec<Row> {
+    let (session, day) = (&quota.session, &quota.day);
+    let count = |name: &str, bound: &Option<Sourced<u64>>| bound.as_ref().map(|bound| sourced(name, bound));
+    let size = |name: &str, bound: &Option<Sourced<ByteSize>>| bound.as_ref().map(|bound| sourced(name, bound));
+    let time = |name: &str, bound: &Option<Sourced<Duration>>| {
+        let bound = bound.as_ref()?;
+        Some(row(name, Period::from(bound.value), from(&bound.origin)))
+    };
+    let bounds = [
+        Some(sourced("sessions at once", &quota.sessions)),
+        count("turns a session", &session.turns),
+        count("tokens a session", &session.tokens),
+        count("requests a session", &session.requests),
+        time("wall a session", &session.wall),
+        size("egress a session", &session.egress),
+        count("sessions a day", &day.sessions),
+        count("turns a day", &day.turns),
+        count("tokens a day", &day.tokens),
+        count("requests a day", &day.requests),
+        time("wall a day", &day.wall),
+        size("egress a day", &day.egress),
+    ];
+    bounds.into_iter().flatten().collect()
 }
 
 fn sourced<T: Display>(name: &str, value: &Sourced<T>) -> Row {
@@ -409,6 +438,21 @@ mod tests {
     fn a_person_sees_each_limit_and_where_it_came_from() {
         let config = config();
         insta::assert_snapshot!(human(&config, &plan(&config), &command()));
+    }
+
+    #[test]
+    fn a_person_sees_each_quota_that_is_set() {
+        let mut config = config();
+        let day = Origin::File {
+            path: "/etc/codex-mcp/config.toml".into(),
+            line: 4,
+        };
+        config.quota.session.wall = Some(Sourced::new(Duration::from_secs(5400), Origin::Default));
+        config.quota.day.turns = Some(Sourced::new(50, day.clone()));
+        config.quota.day.egress = Some(Sourced::new("5g".parse().unwrap(), day));
+        let text = human(&config, &plan(&config), &command());
+        let (_, quotas) = text.split_once("\nquotas").unwrap();
+        insta::assert_snapshot!(quotas.split_once("\n\n").unwrap().0);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub const PIDS: &str = "CODEX_MCP_PIDS";
 pub const TMP: &str = "CODEX_MCP_TMP";
 /// `limits.turn`.
 pub const TURN: &str = "CODEX_MCP_TURN";
+/// `limits.idle`.
+pub const IDLE: &str = "CODEX_MCP_IDLE";
 /// `limits.wall`.
 pub const WALL: &str = "CODEX_MCP_WALL";
 /// `limits.enforcement`.
@@ -44,6 +46,8 @@ pub const PROVIDER: &str = "CODEX_MCP_PROVIDER";
 pub const MODEL: &str = "CODEX_MCP_MODEL";
 /// `codex.effort`.
 pub const EFFORT: &str = "CODEX_MCP_EFFORT";
+/// `workspace.mode`.
+pub const WORKSPACE_MODE: &str = "CODEX_MCP_WORKSPACE_MODE";
 /// `network.allow`, comma-separated.
 pub const NETWORK: &str = "CODEX_MCP_NETWORK";
 /// `log.filter`.
@@ -52,7 +56,7 @@ pub const LOG: &str = "CODEX_MCP_LOG";
 pub const LOG_FORMAT: &str = "CODEX_MCP_LOG_FORMAT";
 
 /// All of them, in the order of the documentation.
-pub const REGISTRY: [&str; 19] = [
+pub const REGISTRY: [&str; 21] = [
     CONFIG,
     RUNTIME,
     IMAGE,
@@ -64,11 +68,13 @@ pub const REGISTRY: [&str; 19] = [
     PIDS,
     TMP,
     TURN,
+    IDLE,
     WALL,
     ENFORCEMENT,
     PROVIDER,
     MODEL,
     EFFORT,
+    WORKSPACE_MODE,
     NETWORK,
     LOG,
     LOG_FORMAT,

@@ -109,6 +109,8 @@ pub enum BadValue {
     OutOfRange { least: u32, most: u32 },
     #[error("expected a whole number, at least 1")]
     Count(#[from] std::num::ParseIntError),
+    #[error("expected `head` (all that HEAD reaches), `none`, or a number of commits, at least 1")]
+    History,
     #[error("is less than {least}, which is too little for Codex to run at all")]
     TooSmall { least: &'static str },
     #[error(

@@ -47,6 +47,7 @@ pub const PIDS: Key = Key::new("limits.pids").variable(environment::PIDS).flag("
 pub const TMP: Key = Key::new("limits.tmp").variable(environment::TMP).flag("--tmp");
 pub const WORKSPACE: Key = Key::new("limits.workspace");
 pub const TURN: Key = Key::new("limits.turn").variable(environment::TURN).flag("--turn");
+pub const IDLE: Key = Key::new("limits.idle").variable(environment::IDLE);
 pub const WALL: Key = Key::new("limits.wall").variable(environment::WALL).flag("--wall");
 pub const ENFORCEMENT: Key = Key::new("limits.enforcement")
     .variable(environment::ENFORCEMENT)
@@ -71,6 +72,13 @@ pub const KEY_HEADER: Key = Key::new("providers.*.key_header");
 pub const HEADERS: Key = Key::new("providers.*.headers.*");
 pub const ROOTS: Key = Key::new("workspace.roots").flag("--workspace");
 pub const MAX_FILES: Key = Key::new("workspace.max_files");
+pub const WORKSPACE_MODE: Key = Key::new("workspace.mode").variable(environment::WORKSPACE_MODE);
+pub const HISTORY: Key = Key::new("workspace.history");
+pub const APPLY: Key = Key::new("workspace.apply").flag("--apply");
+pub const FREE: Key = Key::new("workspace.free");
+pub const SESSIONS_KEEP: Key = Key::new("sessions.keep");
+pub const SESSIONS_KEEP_SIZE: Key = Key::new("sessions.keep_size");
+pub const SESSIONS_RESTARTS: Key = Key::new("sessions.restarts");
 pub const NETWORK_ALLOW: Key = Key::new("network.allow")
     .variable(environment::NETWORK)
     .flag("--network");
@@ -97,8 +105,18 @@ pub const SECRET_ENV: Key = Key::new("secrets.*.from.env");
 pub const SECRET_FILE: Key = Key::new("secrets.*.from.file");
 pub const SECRET_COMMAND: Key = Key::new("secrets.*.from.command");
 pub const SECRET_PATH: Key = Key::new("secrets.*.path");
+pub const QUOTA_SESSIONS: Key = Key::new("quota.sessions");
+pub const QUOTA_SESSION_TURNS: Key = Key::new("quota.session.turns");
 pub const QUOTA_SESSION_TOKENS: Key = Key::new("quota.session.tokens");
 pub const QUOTA_SESSION_REQUESTS: Key = Key::new("quota.session.requests");
+pub const QUOTA_SESSION_WALL: Key = Key::new("quota.session.wall");
+pub const QUOTA_SESSION_EGRESS: Key = Key::new("quota.session.egress");
+pub const QUOTA_DAY_SESSIONS: Key = Key::new("quota.day.sessions");
+pub const QUOTA_DAY_TURNS: Key = Key::new("quota.day.turns");
+pub const QUOTA_DAY_TOKENS: Key = Key::new("quota.day.tokens");
+pub const QUOTA_DAY_REQUESTS: Key = Key::new("quota.day.requests");
+pub const QUOTA_DAY_WALL: Key = Key::new("quota.day.wall");
+pub const QUOTA_DAY_EGRESS: Key = Key::new("quota.day.egress");
 pub const AUDIT_FILE_SIZE: Key = Key::new("audit.file_size");
 pub const AUDIT_KEEP: Key = Key::new("audit.keep");
 pub const LOG_FILTER: Key = Key::new("log.filter").variable(environment::LOG).flag("--log");
@@ -117,6 +135,7 @@ pub const REGISTRY: &[Key] = &[
     TMP,
     WORKSPACE,
     TURN,
+    IDLE,
     WALL,
     ENFORCEMENT,
     PROVIDER,
@@ -137,6 +156,13 @@ pub const REGISTRY: &[Key] = &[
     HEADERS,
     ROOTS,
     MAX_FILES,
+    WORKSPACE_MODE,
+    HISTORY,
+    APPLY,
+    FREE,
+    SESSIONS_KEEP,
+    SESSIONS_KEEP_SIZE,
+    SESSIONS_RESTARTS,
     NETWORK_ALLOW,
     NETWORK_DENY,
     NETWORK_FROM,
@@ -161,8 +187,18 @@ pub const REGISTRY: &[Key] = &[
     SECRET_FILE,
     SECRET_COMMAND,
     SECRET_PATH,
+    QUOTA_SESSIONS,
+    QUOTA_SESSION_TURNS,
     QUOTA_SESSION_TOKENS,
     QUOTA_SESSION_REQUESTS,
+    QUOTA_SESSION_WALL,
+    QUOTA_SESSION_EGRESS,
+    QUOTA_DAY_SESSIONS,
+    QUOTA_DAY_TURNS,
+    QUOTA_DAY_TOKENS,
+    QUOTA_DAY_REQUESTS,
+    QUOTA_DAY_WALL,
+    QUOTA_DAY_EGRESS,
     AUDIT_FILE_SIZE,
     AUDIT_KEEP,
     LOG_FILTER,

@@ -44,6 +44,7 @@ pub struct Values {
     pub auth: AuthValues,
     pub providers: BTreeMap<Spanned<String>, ProviderValues>,
     pub workspace: WorkspaceValues,
+    pub sessions: SessionsValues,
     pub network: NetworkValues,
     pub secrets: BTreeMap<Spanned<String>, SecretValues>,
     pub quota: QuotaValues,
@@ -60,6 +61,7 @@ pub struct LimitValues {
     pub tmp: Option<Spanned<Scalar>>,
     pub workspace: Option<Spanned<Scalar>>,
     pub turn: Option<Spanned<Scalar>>,
+    pub idle: Option<Spanned<Scalar>>,
     pub wall: Option<Spanned<Scalar>>,
     pub enforcement: Option<Spanned<String>>,
 }
@@ -88,14 +90,30 @@ pub struct ProviderValues {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct QuotaValues {
+    pub sessions: Option<Spanned<Scalar>>,
     pub session: SessionQuotaValues,
+    pub day: DayQuotaValues,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct SessionQuotaValues {
+    pub turns: Option<Spanned<Scalar>>,
     pub tokens: Option<Spanned<Scalar>>,
     pub requests: Option<Spanned<Scalar>>,
+    pub wall: Option<Spanned<Scalar>>,
+    pub egress: Option<Spanned<Scalar>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct DayQuotaValues {
+    pub sessions: Option<Spanned<Scalar>>,
+    pub turns: Option<Spanned<Scalar>>,
+    pub tokens: Option<Spanned<Scalar>>,
+    pub requests: Option<Spanned<Scalar>>,
+    pub wall: Option<Spanned<Scalar>>,
+    pub egress: Option<Spanned<Scalar>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -128,6 +146,18 @@ pub struct KeyValues {
 pub struct WorkspaceValues {
     pub roots: Option<Spanned<Vec<Spanned<String>>>>,
     pub max_files: Option<Spanned<Scalar>>,
+    pub mode: Option<Spanned<String>>,
+    pub history: Option<Spanned<Scalar>>,
+    pub apply: Option<Spanned<String>>,
+    pub free: Option<Spanned<Scalar>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct SessionsValues {
+    pub keep: Option<Spanned<Scalar>>,
+    pub keep_size: Option<Spanned<Scalar>>,
+    pub restarts: Option<Spanned<Scalar>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -8,6 +8,7 @@
 //! - [`host`], [`authority`], [`rule`], [`breadth`], [`network`]: what a session may reach.
 //! - [`audit`]: how much of the audit is kept.
 //! - [`moment`]: a moment as people write it.
+//! - [`workspace`]: what a session works on. [`sessions`]: how long it is kept. [`quota`]: what may be spent.
 //! - [`secret`]: files that a container sees and this machine's disk does not.
 //! - [`auth`]: by a key, or by the host's ChatGPT login.
 //! - [`proxy`]: the operator's own proxy. [`provider`], [`secret_source`]: a model's provider, and where its key is found.
@@ -38,19 +39,25 @@ pub mod origin;
 pub mod provider;
 pub mod proxy;
 pub mod quantity;
+pub mod quota;
 pub mod resolve;
 pub mod rule;
 pub mod secret;
 pub mod secret_source;
+pub mod sessions;
 pub mod target;
 pub mod url;
+pub mod workspace;
 
 pub use error::ConfigError;
 pub use load::load;
 pub use origin::{Origin, Sourced};
 pub use provider::Provider;
+pub use quota::{DayQuota, QuotaSettings, SessionQuota};
 pub use resolve::ConfigFlags;
 pub use secret_source::SecretSource;
+pub use sessions::SessionsSettings;
+pub use workspace::{ApplyWhen, History, WorkspaceMode, WorkspaceSettings};
 
 use name::{Effort, ImageReference, LogFilter};
 use quantity::{ByteSize, CpuShare, ModelId, PidsLimit, ProviderName};
@@ -70,6 +77,7 @@ pub struct Config {
     pub auth: auth::AuthSettings,
     pub providers: BTreeMap<ProviderName, Provider>,
     pub workspace: WorkspaceSettings,
+    pub sessions: SessionsSettings,
     pub network: network::NetworkSettings,
     pub secrets: BTreeMap<secret::SecretName, secret::SecretMount>,
     /// Where secrets are staged, in memory. `None`: in the runtime directory of whoever started this process.
@@ -99,10 +107,12 @@ pub struct Limits {
     pub pids: Sourced<PidsLimit>,
     /// Size of each of the container's scratch file systems (`/tmp` and the home directory).
     pub tmp: Sourced<ByteSize>,
-    /// The most that a workspace may hold when it is copied.
+    /// The most that a workspace may hold when it is copied, and together with Codex's home while the session runs.
     pub workspace: Sourced<ByteSize>,
     /// The longest that one turn may take.
     pub turn: Sourced<Duration>,
+    /// How long a session may be without a turn before its container ends; the thread is kept.
+    pub idle: Sourced<Duration>,
     /// The longest that a session's container may live.
     pub wall: Sourced<Duration>,
     pub enforcement: Sourced<Enforcement>,
@@ -139,29 +149,6 @@ pub struct CodexSettings {
 pub enum WebSearch {
     Disabled,
     Live,
-}
-
-/// What may be spent.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct QuotaSettings {
-    pub session: SessionQuota,
-}
-
-/// What one session may spend; `None`: no bound.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SessionQuota {
-    /// Tokens in and out together, as the provider counts them.
-    pub tokens: Option<Sourced<u64>>,
-    /// Requests to the model.
-    pub requests: Option<Sourced<u64>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct WorkspaceSettings {
-    /// Folders below which a session's workspace may lie. Empty: the folder the program was started in.
-    pub roots: Sourced<Vec<PathBuf>>,
-    /// The most files that a workspace may hold when it is copied.
-    pub max_files: Sourced<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

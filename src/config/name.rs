@@ -2,7 +2,7 @@
 
 use super::auth::AuthMode;
 use super::network::PackageClient;
-use super::{Enforcement, LogFormat, RuntimeChoice, WebSearch};
+use super::{ApplyWhen, Enforcement, LogFormat, RuntimeChoice, WebSearch, WorkspaceMode};
 use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
@@ -59,6 +59,8 @@ words!(RuntimeChoice, "`auto`, `podman`, `docker`", { Auto = "auto", Podman = "p
 words!(AuthMode, "`key`, `chatgpt`", { Key = "key", ChatGpt = "chatgpt" });
 words!(WebSearch, "`disabled`, `live`", { Disabled = "disabled", Live = "live" });
 words!(Enforcement, "`required`, `best-effort`", { Required = "required", BestEffort = "best-effort" });
+words!(WorkspaceMode, "`snapshot`, `bind`, `scratch`", { Snapshot = "snapshot", Bind = "bind", Scratch = "scratch" });
+words!(ApplyWhen, "`never`, `turn`", { Never = "never", Turn = "turn" });
 words!(PackageClient, "`cargo`, `npm`, `pip`, `go`", { Cargo = "cargo", Npm = "npm", Pip = "pip", Go = "go" });
 words!(LogFormat, "`text`, `json`", { Text = "text", Json = "json" });
 

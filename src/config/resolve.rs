@@ -12,12 +12,9 @@ use crate::config::origin::{Origin, Sourced};
 use crate::config::provider::Provider;
 use crate::config::quantity::{ByteSize, CpuShare, ModelId, Period, PidsLimit, ProviderName};
 use crate::config::rule::AllowList;
-use crate::config::{
-    CodexSettings, Config, Enforcement, Limits, LogSettings, QuotaSettings, RuntimeChoice, SessionQuota,
-    WorkspaceSettings,
-};
+use crate::config::{ApplyWhen, CodexSettings, Config, Enforcement, Limits, LogSettings, RuntimeChoice};
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -28,7 +25,10 @@ mod auth;
 mod network;
 mod provider;
 mod proxy;
+mod quota;
 mod secrets;
+mod sessions;
+mod workspace;
 
 /// The annotated defaults, which are also their documentation.
 pub const DEFAULTS: &str = include_str!("../../config/codex-mcp.toml");
@@ -66,6 +66,8 @@ pub struct ConfigFlags {
     pub tmp: Option<ByteSize>,
     pub turn: Option<Period>,
     pub wall: Option<Period>,
+    /// `workspace.apply`.
+    pub apply: Option<ApplyWhen>,
     pub enforcement: Option<Enforcement>,
     pub provider: Option<ProviderName>,
     pub model: Option<ModelId>,
@@ -106,6 +108,7 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
         auth,
         providers,
         workspace: stack.workspace(flags)?,
+        sessions: stack.sessions()?,
         network: stack.network(flags)?,
         secrets: stack.secrets()?,
         secrets_dir: stack.value_of(
@@ -212,6 +215,23 @@ impl Stack<'_> {
         Ok(Sourced::new(period.value.duration(), period.origin))
     }
 
+    /// A whole number that every layer's value has to be in `range`.
+    fn number(
+        &self,
+        key: Key,
+        in_file: fn(&Values) -> Option<&Spanned<Scalar>>,
+        range: RangeInclusive<u32>,
+    ) -> Result<Sourced<u32>, ConfigError> {
+        let number = self.value_of(key, in_file, None, |text| match text.parse() {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => Err(BadValue::OutOfRange {
+                least: *range.start(),
+                most: *range.end(),
+            }),
+        })?;
+        needed(key, number)
+    }
+
     fn limits(&self, flags: &ConfigFlags) -> Result<Limits, ConfigError> {
         let size = |key: Key, in_file: fn(&Values) -> Option<&Spanned<Scalar>>, flag, least: &'static str| {
             let size: Sourced<ByteSize> = needed(key, self.value(key, in_file, flag)?)?;
@@ -230,6 +250,7 @@ impl Stack<'_> {
             tmp: size(key::TMP, |v| v.limits.tmp.as_ref(), flags.tmp, "1MiB")?,
             workspace: size(key::WORKSPACE, |v| v.limits.workspace.as_ref(), None, "1")?,
             turn: self.period(key::TURN, |v| v.limits.turn.as_ref(), flags.turn)?,
+            idle: self.period(key::IDLE, |v| v.limits.idle.as_ref(), None)?,
             wall: self.period(key::WALL, |v| v.limits.wall.as_ref(), flags.wall)?,
             enforcement: needed(
                 key::ENFORCEMENT,
@@ -296,44 +317,6 @@ impl Stack<'_> {
             }
         }
         Ok(strongest)
-    }
-
-    fn quota(&self) -> Result<QuotaSettings, ConfigError> {
-        let count = |key: Key, in_file: fn(&Values) -> Option<&Spanned<Scalar>>| {
-            let count: Option<Sourced<NonZeroU64>> = self.value(key, in_file, None)?;
-            Ok::<_, ConfigError>(count.map(|count| Sourced::new(count.value.get(), count.origin)))
-        };
-        Ok(QuotaSettings {
-            session: SessionQuota {
-                tokens: count(key::QUOTA_SESSION_TOKENS, |v| v.quota.session.tokens.as_ref())?,
-                requests: count(key::QUOTA_SESSION_REQUESTS, |v| v.quota.session.requests.as_ref())?,
-            },
-        })
-    }
-
-    fn workspace(&self, flags: &ConfigFlags) -> Result<WorkspaceSettings, ConfigError> {
-        let mut roots = None;
-        for file in self.files {
-            if let Some(written) = &file.values.workspace.roots {
-                let mut paths = Vec::new();
-                for root in written.get_ref() {
-                    let path = self.path(root.get_ref());
-                    paths.push(path.map_err(|reason| bad_value(file, key::ROOTS.name, root.span(), reason))?);
-                }
-                roots = Some(Sourced::new(paths, file.origin(written.span())));
-            }
-        }
-        if let (Some(workspace), Some(name)) = (&flags.workspace, key::ROOTS.flag) {
-            roots = Some(Sourced::new(vec![workspace.clone()], Origin::Flag { name }));
-        }
-        let max_files: Sourced<NonZeroU64> = needed(
-            key::MAX_FILES,
-            self.value(key::MAX_FILES, |v| v.workspace.max_files.as_ref(), None)?,
-        )?;
-        Ok(WorkspaceSettings {
-            roots: needed(key::ROOTS, roots)?,
-            max_files: Sourced::new(max_files.value.get(), max_files.origin),
-        })
     }
 
     /// A directory of ours: as configured, else `codex-mcp` below the XDG base directory.

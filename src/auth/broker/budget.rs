@@ -228,6 +228,7 @@ mod tests {
         Budget::new(SessionQuota {
             tokens: bound(tokens),
             requests: bound(requests),
+            ..SessionQuota::default()
         })
     }
 

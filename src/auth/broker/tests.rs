@@ -55,10 +55,7 @@ fn terms(provider: &str) -> SessionTerms {
     SessionTerms {
         provider: name(provider),
         web_search: WebSearch::Disabled,
-        quota: SessionQuota {
-            tokens: None,
-            requests: None,
-        },
+        quota: SessionQuota::default(),
         witness: Arc::new(Record::Kept(Mutex::default())),
     }
 }

@@ -7,7 +7,7 @@ use crate::config::breadth;
 use crate::config::error::{BadValue, ConfigError};
 use crate::config::host::Host;
 use crate::config::key::{self, Key};
-use crate::config::layer::{FileLayer, ListValues, NetworkValues, Scalar, Values};
+use crate::config::layer::{FileLayer, ListValues, NetworkValues};
 use crate::config::network::{EgressLimits, MOST_CONNECTIONS, NetworkSettings, PackageClient, Reach};
 use crate::config::resolve::ConfigFlags;
 use crate::config::rule::{self, AllowList, Rule};
@@ -91,15 +91,15 @@ impl Stack<'_> {
     fn egress_limits(&self) -> Result<EgressLimits, ConfigError> {
         let bytes = key::NETWORK_BYTES;
         Ok(EgressLimits {
-            connections: self.count(
+            connections: self.number(
                 key::NETWORK_CONNECTIONS,
                 |v| v.network.connections.as_ref(),
-                MOST_CONNECTIONS,
+                1..=MOST_CONNECTIONS,
             )?,
-            connections_per_second: self.count(
+            connections_per_second: self.number(
                 key::NETWORK_CONNECTIONS_PER_SECOND,
                 |v| v.network.connections_per_second.as_ref(),
-                MOST_CONNECTIONS_PER_SECOND,
+                1..=MOST_CONNECTIONS_PER_SECOND,
             )?,
             bytes: needed(bytes, self.value(bytes, |v| v.network.bytes.as_ref(), None)?)?,
             bytes_per_second: self.value(
@@ -111,19 +111,6 @@ impl Stack<'_> {
             idle: self.period(key::NETWORK_IDLE, |v| v.network.idle.as_ref(), None)?,
             total: self.period(key::NETWORK_TOTAL, |v| v.network.total.as_ref(), None)?,
         })
-    }
-
-    fn count(
-        &self,
-        key: Key,
-        in_file: fn(&Values) -> Option<&Spanned<Scalar>>,
-        most: u32,
-    ) -> Result<Sourced<u32>, ConfigError> {
-        let count = self.value_of(key, in_file, None, |text| match text.parse() {
-            Ok(count) if (1..=most).contains(&count) => Ok(count),
-            _ => Err(BadValue::OutOfRange { least: 1, most }),
-        })?;
-        needed(key, count)
     }
 
     /// The list of the strongest file that has the key; empty where none has it.

@@ -8,7 +8,7 @@ async fn what_a_request_cost_is_counted_and_a_spent_budget_sends_nothing() {
     let address = bench.listener.local_addr().unwrap();
     let quota = SessionQuota {
         tokens: Some(Sourced::new(100, Origin::Default)),
-        requests: None,
+        ..SessionQuota::default()
     };
     let terms = SessionTerms {
         quota,
