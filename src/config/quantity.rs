@@ -102,6 +102,21 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// A number of bytes as a person reads it, to a tenth of its unit: `1.9 GiB`, `512 B`. For what was measured; a setting is
+/// a [`ByteSize`], which prints exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rounded(pub u64);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes) = *self;
+        match ByteSize::UNITS.iter().find(|(_, shift)| bytes >> shift > 0) {
+            Some((unit, shift)) => write!(f, "{:.1} {unit}", bytes as f64 / (1u64 << shift) as f64),
+            None => write!(f, "{bytes} B"),
+        }
+    }
+}
+
 /// A share of processor time in thousandths of one CPU, at least 10. Written `2`, `0.5`, `1.25`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
@@ -369,6 +384,19 @@ impl<'a> Decimal<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_measured_is_rounded() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (2_040_109_466, "1.9 GiB"),
+            (u64::MAX, "16777216.0 TiB"),
+        ] {
+            assert_eq!(Rounded(bytes).to_string(), text);
+        }
+    }
     use proptest::prelude::*;
 
     #[test]

@@ -1,6 +1,8 @@
 //! The limits of this process's cgroup, v1 and v2: where the kernel states them, and what its words mean. Pure but for
 //! the reader it is handed.
 //!
+//! What was used is counted in the same places ([`Counts`]).
+//!
 //! A limit is what a file says or [`LimitReading::Unknown`] with the reason; it is never guessed. Rootless podman on
 //! cgroup v1 shows the whole host's hierarchy: no limit there is ours.
 
@@ -18,6 +20,8 @@ pub enum Limits {
     V1 {
         memory: Option<PathBuf>,
         cpu: Option<PathBuf>,
+        /// Nearly always mounted together with `cpu`, and a hierarchy of its own all the same.
+        cpuacct: Option<PathBuf>,
         pids: Option<PathBuf>,
     },
     V2(PathBuf),
@@ -39,6 +43,7 @@ pub fn locate(mounts: &[MountLine], own: &str) -> Limits {
         return Limits::V1 {
             memory: v1("memory"),
             cpu: v1("cpu"),
+            cpuacct: v1("cpuacct"),
             pids: v1("pids"),
         };
     }
@@ -70,7 +75,7 @@ impl Limits {
     /// Reads every limit through `read`.
     pub fn read(&self, read: impl Fn(&Path) -> io::Result<String>) -> CgroupReading {
         match self {
-            Self::V1 { memory, cpu, pids } => {
+            Self::V1 { memory, cpu, pids, .. } => {
                 let value = |directory: &Option<PathBuf>, file: &str| match directory {
                     Some(directory) => content(directory, file, &read),
                     None => Err(format!("no cgroup to read {file} from")),
@@ -118,6 +123,96 @@ impl Limits {
             Self::Absent => None,
         }
     }
+
+    /// Where this cgroup's use is counted, if `reading` shows that it is this container's own: the engine has set a limit
+    /// there. One without may be the host's, with everything else on the machine in it. A limit that somebody else set on
+    /// a cgroup of theirs passes for ours here; the host finds that out, who knows what was planned.
+    pub fn counts(&self, reading: &CgroupReading, exists: impl Fn(&Path) -> bool) -> Counts {
+        let limited = |limit: &LimitReading| matches!(limit, LimitReading::Limited(_));
+        let own = |directory: &Option<PathBuf>, limit: &LimitReading| directory.clone().filter(|_| limited(limit));
+        match self {
+            Self::V1 {
+                memory, cpuacct, pids, ..
+            } => Counts {
+                memory_peak: own(memory, &reading.memory)
+                    .map(|own| Count::new(&own, "memory.max_usage_in_bytes", plain)),
+                // The engines put a container into all hierarchies alike.
+                cpu: own(cpuacct, &reading.cpu_millis).map(|own| Count::new(&own, "cpuacct.usage", nanoseconds)),
+                pids: own(pids, &reading.pids).map(|own| PidsCount::below(&own, exists)),
+            },
+            // One directory for all, so one limit shows whose it is. Not every controller need be enabled in it.
+            Self::V2(directory)
+                if [&reading.memory, &reading.cpu_millis, &reading.pids]
+                    .into_iter()
+                    .any(limited) =>
+            {
+                Counts {
+                    memory_peak: Some(Count::new(directory, "memory.peak", plain)),
+                    cpu: Some(Count::new(directory, "cpu.stat", usage)),
+                    pids: Some(PidsCount::below(directory, exists)),
+                }
+            }
+            Self::V2(_) | Self::Absent => Counts::default(),
+        }
+    }
+}
+
+/// Where the kernel counts what a cgroup used; `None` where that would be more than this container's.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Bytes.
+    pub memory_peak: Option<Count>,
+    /// Microseconds.
+    pub cpu: Option<Count>,
+    pub pids: Option<PidsCount>,
+}
+
+/// One file, and what its text says.
+#[derive(Debug)]
+pub struct Count {
+    pub file: PathBuf,
+    pub parse: fn(&str) -> Option<u64>,
+}
+
+/// Tasks, threads included.
+#[derive(Debug)]
+pub enum PidsCount {
+    Peak(Count),
+    Current(Count),
+}
+
+impl Count {
+    fn new(directory: &Path, file: &str, parse: fn(&str) -> Option<u64>) -> Self {
+        Self {
+            file: directory.join(file),
+            parse,
+        }
+    }
+}
+
+impl PidsCount {
+    /// Kernels before 6.11 keep no peak.
+    fn below(directory: &Path, exists: impl Fn(&Path) -> bool) -> Self {
+        let peak = Count::new(directory, "pids.peak", plain);
+        match exists(&peak.file) {
+            true => Self::Peak(peak),
+            false => Self::Current(Count::new(directory, "pids.current", plain)),
+        }
+    }
+}
+
+fn plain(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+fn nanoseconds(text: &str) -> Option<u64> {
+    plain(text).map(|nanoseconds| nanoseconds / 1000)
+}
+
+/// Of `cpu.stat`.
+fn usage(text: &str) -> Option<u64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok())
 }
 
 /// The count in the file that [`Limits::memory_events`] names: both versions have a line `oom_kill N`.
@@ -197,6 +292,20 @@ fn sum(memory: &LimitReading, swap: LimitReading) -> LimitReading {
     }
 }
 
+/// Those of a cgroup that is this container's own, for the tests of others.
+#[cfg(test)]
+pub fn counts_of_own(limits: &Limits) -> Counts {
+    let limited = || LimitReading::Limited(1);
+    let reading = CgroupReading {
+        version: 0,
+        memory: limited(),
+        memory_and_swap: limited(),
+        cpu_millis: limited(),
+        pids: limited(),
+    };
+    limits.counts(&reading, Path::exists)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +375,64 @@ mod tests {
         assert!(matches!(read.memory_and_swap, LimitReading::Unknown(_)));
     }
 
+    /// The files of each count, by name.
+    fn places(counts: &Counts) -> [Option<String>; 3] {
+        let name = |count: &Count| count.file.display().to_string();
+        let pids = counts.pids.as_ref().map(|pids| match pids {
+            PidsCount::Peak(count) | PidsCount::Current(count) => name(count),
+        });
+        [
+            counts.memory_peak.as_ref().map(name),
+            counts.cpu.as_ref().map(name),
+            pids,
+        ]
+    }
+
+    #[test]
+    fn v1_counts_where_a_limit_is_and_nowhere_else() {
+        let limits = locate(&parse(V1_MOUNTS).unwrap(), V1_OWN);
+        let all = counts_of_own(&limits);
+        assert_eq!(
+            places(&all).map(Option::unwrap),
+            [
+                "/sys/fs/cgroup/memory/memory.max_usage_in_bytes",
+                "/sys/fs/cgroup/cpu,cpuacct/cpuacct.usage",
+                "/sys/fs/cgroup/pids/pids.current",
+            ]
+        );
+        // Rootless podman: all of it is the host's.
+        let reading = limits.read(files(&[
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n"),
+            ("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n"),
+        ]));
+        assert_eq!(places(&limits.counts(&reading, |_| true)), [None, None, None]);
+    }
+
+    #[test]
+    fn v2_counts_where_any_limit_is() {
+        let limits = Limits::V2("/c".into());
+        // Without the cpu controller, which a user's systemd may not hand down.
+        let reading = limits.read(files(&[("/c/memory.max", "1024\n"), ("/c/pids.max", "max\n")]));
+        assert_eq!(
+            places(&limits.counts(&reading, |_| true)).map(Option::unwrap),
+            ["/c/memory.peak", "/c/cpu.stat", "/c/pids.peak"]
+        );
+        let reading = limits.read(files(&[("/c/memory.max", "max\n"), ("/c/pids.max", "max\n")]));
+        assert_eq!(places(&limits.counts(&reading, |_| true)), [None, None, None]);
+    }
+
+    #[test]
+    fn counts_are_understood_or_absent() {
+        assert_eq!(
+            (plain("12\n"), plain(""), plain("max\n"), plain("-1")),
+            (Some(12), None, None, None)
+        );
+        assert_eq!(nanoseconds("1999999\n"), Some(1999));
+        assert_eq!(usage("user_usec 3\nusage_usec 7\n"), Some(7));
+        assert_eq!(usage("usage_usec\n"), None);
+    }
+
     #[test]
     fn v2_in_a_namespace_of_its_own_and_in_the_hosts() {
         for (root, own, directory) in [
@@ -296,6 +463,7 @@ mod tests {
             Limits::V1 {
                 memory: None,
                 cpu: None,
+                cpuacct: None,
                 pids: None
             }
         );

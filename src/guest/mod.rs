@@ -12,10 +12,12 @@
 //! - [`sockets`]: which sockets those may make.
 //! - [`endpoint`]: the loopback ports.
 //! - [`oom_score`], [`memory`]: whom the kernel shall kill for memory, and whom it did.
+//! - [`figures`]: what was used.
 
 mod cgroup;
 mod descriptors;
 mod endpoint;
+mod figures;
 mod memory;
 pub(crate) mod mountinfo;
 mod oom_score;

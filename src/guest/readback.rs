@@ -15,7 +15,6 @@ use crate::wire::contract::{CONTRACT, Capabilities, Identity, MountReading, Read
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 use std::io;
-use std::path::PathBuf;
 
 /// Why nothing can be said about this place.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +60,10 @@ pub fn read(sized: &[String]) -> Result<Ready, ReadbackError> {
     })
 }
 
-/// The file that counts what the kernel killed for memory in this process's cgroup.
-pub fn memory_events() -> Result<Option<PathBuf>, ReadbackError> {
+/// Where this process's cgroup has its limits and counts.
+pub fn own_cgroup() -> Result<cgroup::Limits, ReadbackError> {
     let mounts = mountinfo::parse(&text(MOUNTS)?)?;
-    Ok(cgroup::locate(&mounts, &text(CGROUP)?).memory_events())
+    Ok(cgroup::locate(&mounts, &text(CGROUP)?))
 }
 
 const MOUNTS: &str = "/proc/self/mountinfo";

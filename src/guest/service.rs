@@ -4,6 +4,7 @@
 //! races: nothing is reaped between a start and its registration.
 
 use crate::guest::endpoint::Endpoint;
+use crate::guest::figures::Meter;
 use crate::guest::memory::{self, MemoryWatch};
 use crate::guest::oom_score::OomScore;
 use crate::guest::processes::Processes;
@@ -12,8 +13,8 @@ use crate::guest::sockets::Sockets;
 use crate::guest::spawn::{self, SpawnError};
 use crate::guest::{readback, say};
 use crate::wire::contract::{
-    CONTRACT, FromGuest, GuestSpec, GuestStream, HostStream, LimitReading, MAX_FRAME, ProcessEnd, ProcessNumber, Ready,
-    SpawnReply, SpawnRequest, ToGuest,
+    CONTRACT, Figures, FromGuest, GuestSpec, GuestStream, HostStream, LimitReading, MAX_FRAME, ProcessEnd,
+    ProcessNumber, Ready, SpawnReply, SpawnRequest, ToGuest,
 };
 use crate::wire::frame::{self, ReadError};
 use crate::wire::mux::{self, Incoming, MuxEnd, MuxStream};
@@ -23,11 +24,12 @@ use nix::sys::signal::{Signal, killpg};
 use serde::Deserialize;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::signal::unix::{self, SignalKind};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// Reports that wait for the host to read. The tasks that report ends wait here; nothing is lost.
@@ -122,7 +124,7 @@ where
         control,
         spec,
         endpoints: Endpoints { model, proxy },
-        memory,
+        gauges,
     } = match welcome {
         Ok(welcome) => welcome,
         Err(ending) => {
@@ -134,18 +136,20 @@ where
     };
     let (reader, writer) = tokio::io::split(control);
     let (reports, outbox) = mpsc::channel(REPORTS);
+    let (figures, latest) = watch::channel(Measured::default());
     let mut guest = Guest {
         reach,
         oom_score,
         processes: Processes::default(),
-        memory,
+        gauges,
         reports,
+        figures,
     };
     let ending = tokio::select! {
         biased;
         end = driver => Ending::Pipe(end),
         ending = guest.live(signals, orders(reader), incoming, Duration::from_secs(spec.wall_seconds)) => ending,
-        ending = report(writer, outbox) => ending,
+        ending = report(writer, outbox, latest) => ending,
         () = model.serve(openers.model) => Ending::Pipe(MuxEnd::Closed),
         () = proxy.serve(openers.proxy) => Ending::Pipe(MuxEnd::Closed),
     };
@@ -157,7 +161,20 @@ struct Welcome {
     control: MuxStream,
     spec: GuestSpec,
     endpoints: Endpoints,
-    memory: Option<MemoryWatch>,
+    gauges: Gauges,
+}
+
+/// What the kernel counts about this container.
+struct Gauges {
+    kills: Option<MemoryWatch>,
+    meter: Meter,
+}
+
+/// Figures, and the number of the question that was the last before them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Measured {
+    figures: Figures,
+    answers: u64,
 }
 
 struct Endpoints {
@@ -173,13 +190,13 @@ async fn handshake(incoming: &mut Incoming, sockets: Sockets) -> Result<Welcome,
         .await
         .map_err(|error| unreadable(&error))?;
     match prepare(&body, sockets).await {
-        Ok((spec, ready, endpoints, memory)) => {
+        Ok((spec, ready, endpoints, gauges)) => {
             send(&mut control, &FromGuest::Ready(Box::new(ready))).await?;
             Ok(Welcome {
                 control,
                 spec,
                 endpoints,
-                memory,
+                gauges,
             })
         }
         Err(reason) => {
@@ -192,7 +209,7 @@ async fn handshake(incoming: &mut Incoming, sockets: Sockets) -> Result<Welcome,
 }
 
 /// All that can be refused, in the words in which it is.
-async fn prepare(body: &[u8], sockets: Sockets) -> Result<(GuestSpec, Ready, Endpoints, Option<MemoryWatch>), String> {
+async fn prepare(body: &[u8], sockets: Sockets) -> Result<(GuestSpec, Ready, Endpoints, Gauges), String> {
     /// As much of the spec as every version has.
     #[derive(Deserialize)]
     struct Version {
@@ -220,12 +237,16 @@ async fn prepare(body: &[u8], sockets: Sockets) -> Result<(GuestSpec, Ready, End
     sockets
         .apply()
         .map_err(|error| format!("can't restrict which sockets are made: {error}"))?;
-    // Without a limit of its own, this cgroup may be the host's: its kills are not ours to report.
-    let memory = match ready.cgroup.memory {
-        LimitReading::Limited(_) => readback::memory_events().map_err(|error| text(&error))?,
-        LimitReading::Unlimited | LimitReading::Unknown(_) => None,
+    let cgroup = readback::own_cgroup().map_err(|error| text(&error))?;
+    let gauges = Gauges {
+        // Without a limit of its own, this cgroup may be the host's: its kills are not ours to report.
+        kills: match ready.cgroup.memory {
+            LimitReading::Limited(_) => cgroup.memory_events().map(MemoryWatch::new),
+            LimitReading::Unlimited | LimitReading::Unknown(_) => None,
+        },
+        meter: Meter::new(cgroup.counts(&ready.cgroup, Path::exists)),
     };
-    Ok((spec, ready, endpoints, memory.map(MemoryWatch::new)))
+    Ok((spec, ready, endpoints, gauges))
 }
 
 async fn send(control: &mut MuxStream, message: &FromGuest) -> Result<(), Ending> {
@@ -253,14 +274,28 @@ fn orders(mut control: ReadHalf<MuxStream>) -> mpsc::Receiver<Result<ToGuest, Re
     inbox
 }
 
-async fn report(mut control: WriteHalf<MuxStream>, mut outbox: mpsc::Receiver<FromGuest>) -> Ending {
-    while let Some(message) = outbox.recv().await {
+/// Brings the host what there is to say. Of figures only the latest are worth it, so those that a slow host did not read
+/// are overtaken and never queue. They go first: whoever hears of a kill, or of an end, knows them by then.
+async fn report(
+    mut control: WriteHalf<MuxStream>,
+    mut outbox: mpsc::Receiver<FromGuest>,
+    mut latest: watch::Receiver<Measured>,
+) -> Ending {
+    loop {
+        let message = tokio::select! {
+            biased;
+            Ok(()) = latest.changed() => {
+                let Measured { figures, answers } = *latest.borrow_and_update();
+                FromGuest::Figures { figures, answers }
+            }
+            Some(message) = outbox.recv() => message,
+            // The guest holds both senders as long as it lives.
+            else => std::future::pending().await,
+        };
         if let Err(error) = frame::write(&mut control, &message).await {
             return Ending::Control(error.to_string());
         }
     }
-    // The guest holds a sender as long as it lives.
-    std::future::pending().await
 }
 
 async fn asked_to_end(signals: &mut Signals) {
@@ -274,8 +309,9 @@ struct Guest {
     reach: Reach,
     oom_score: Option<OomScore>,
     processes: Processes,
-    memory: Option<MemoryWatch>,
+    gauges: Gauges,
     reports: mpsc::Sender<FromGuest>,
+    figures: watch::Sender<Measured>,
 }
 
 impl Guest {
@@ -299,6 +335,7 @@ impl Guest {
                 () = &mut wall => return Ending::WallClock,
                 Some(order) = orders.recv() => match order {
                     Ok(ToGuest::Signal { process, signal }) => self.signal(process, signal),
+                    Ok(ToGuest::Measure { question }) => self.measure(question),
                     Ok(ToGuest::Shutdown) => return Ending::Shutdown,
                     Err(error) => return unreadable(&error),
                 },
@@ -309,7 +346,10 @@ impl Guest {
                     Err(ReadError::Io(_)) => {}
                     Err(error) => return unreadable(&error),
                 },
-                _ = look.tick() => self.look_at_memory(),
+                _ = look.tick() => {
+                    self.look_at_memory();
+                    self.look_at_figures();
+                }
             }
         }
     }
@@ -363,12 +403,31 @@ impl Guest {
     }
 
     fn look_at_memory(&mut self) {
-        let Some(watch) = &mut self.memory else { return };
+        let Some(watch) = &mut self.gauges.kills else { return };
         let kills = watch.fresh();
+        if kills == 0 {
+            return;
+        }
+        let figures = self.gauges.meter.read();
+        self.figures.send_modify(|last| last.figures = figures);
         // A host that does not read gets the sum with the next look.
-        if kills > 0 && self.reports.try_send(FromGuest::OutOfMemory { kills }).is_ok() {
+        if self.reports.try_send(FromGuest::OutOfMemory { kills }).is_ok() {
             watch.report(kills);
         }
+    }
+
+    fn look_at_figures(&mut self) {
+        if let Some(figures) = self.gauges.meter.news() {
+            self.figures.send_modify(|last| last.figures = figures);
+        }
+    }
+
+    fn measure(&mut self, question: u64) {
+        let figures = self.gauges.meter.read();
+        self.figures.send_replace(Measured {
+            figures,
+            answers: question,
+        });
     }
 }
 
@@ -564,6 +623,47 @@ mod tests {
             .unwrap();
         assert_eq!(output(&mut spawned).await, "500\n");
         assert_eq!(mine(), before);
+    }
+
+    /// What there is to measure is this test's own cgroup and may be nothing; that it is answered is what counts here.
+    #[tokio::test]
+    async fn a_question_is_answered_while_something_runs() {
+        let (link, _streams, _guest) = connect(&spec()).await;
+        let _busy = link.spawn(&request(1, &["/bin/cat"])).await.unwrap();
+        let long = Duration::from_secs(600);
+        for _ in 0..3 {
+            timeout(Duration::from_secs(60), link.measure(long)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn figures_overtake_one_another_and_come_before_what_is_told_after_them() {
+        let (host, guest) = duplex(1 << 16);
+        let (host_reader, host_writer) = split(host);
+        let (reader, writer) = split(guest);
+        let (opener, _streams, driver) = mux::host(host_reader, host_writer);
+        tokio::spawn(driver);
+        let (_openers, mut incoming, driver) = mux::guest(reader, writer);
+        tokio::spawn(driver);
+        let mut control = opener.open().await.unwrap();
+        frame::write(&mut control, &ToGuest::Shutdown).await.unwrap();
+        let (_orders, writer) = split(incoming.next().await.unwrap());
+        let (reports, outbox) = mpsc::channel(1);
+        let (figures, latest) = watch::channel(Measured::default());
+        reports.try_send(FromGuest::OutOfMemory { kills: 1 }).unwrap();
+        for answers in 1..100 {
+            figures.send_modify(|last| last.answers = answers);
+        }
+        tokio::spawn(report(writer, outbox, latest));
+        let mut told: Vec<FromGuest> = Vec::new();
+        for _ in 0..2 {
+            told.push(frame::read(&mut control, MAX_FRAME).await.unwrap());
+        }
+        let last = FromGuest::Figures {
+            figures: Figures::default(),
+            answers: 99,
+        };
+        assert_eq!(told, [last, FromGuest::OutOfMemory { kills: 1 }]);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@
 
 use crate::config::Enforcement;
 use crate::plan::launch::{LaunchPlan, LimitName, Mount, MountAccess, UserMapping};
-use crate::wire::contract::{CONTRACT, LimitReading, MountReading, Ready};
+use crate::wire::contract::{CONTRACT, Figures, LimitReading, MountReading, Ready};
 use serde::Serialize;
 use std::fmt;
 
@@ -16,6 +16,29 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Proof {
     pub limits: Vec<ProvenLimit>,
+    /// As in [`crate::wire::contract::CgroupReading`].
+    #[serde(skip)]
+    pub cgroup_version: u8,
+}
+
+impl Proof {
+    /// Of what the guest says was used, that which was counted in a cgroup of the container's own: where a limit is the
+    /// planned one, the engine has made it there. Without, the count may be of everything on this host; the guest can't
+    /// always tell.
+    pub fn own_figures(&self, said: Figures) -> Figures {
+        // v2 has one cgroup for all controllers, so one limit shows whose it is.
+        let all = self.cgroup_version == 2 && LimitName::ALL.into_iter().any(|name| self.enforces(name));
+        let own = |name| all || self.enforces(name);
+        Figures {
+            memory_peak: said.memory_peak.filter(|_| own(LimitName::Memory)),
+            cpu_micros: said.cpu_micros.filter(|_| own(LimitName::Cpus)),
+            pids_peak: said.pids_peak.filter(|_| own(LimitName::Pids)),
+        }
+    }
+
+    pub fn enforces(&self, name: LimitName) -> bool {
+        self.limits.iter().any(|limit| limit.enforced && limit.name == name)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -96,7 +119,10 @@ pub fn prove(plan: &LaunchPlan, ready: &Ready) -> Result<Proof, Refusal> {
     check.mounts(plan, &ready.mounts);
     let limits = check.limits(plan, ready);
     if check.violations.is_empty() {
-        Ok(Proof { limits })
+        Ok(Proof {
+            limits,
+            cgroup_version: ready.cgroup.version,
+        })
     } else {
         Err(Refusal(check.violations))
     }

@@ -7,9 +7,10 @@ use crate::auth::broker::SessionBroker;
 use crate::codex::event::ThreadId;
 use crate::codex::launch::last_words;
 use crate::config::network::MOST_CONNECTIONS;
+use crate::config::quantity::Rounded;
 use crate::egress::SessionEgress;
 use crate::engine::argv;
-use crate::plan::launch::LaunchPlan;
+use crate::plan::launch::{LaunchPlan, LimitName};
 use crate::plan::proof::{self, Proof};
 use crate::session::directory::SessionDirectory;
 use crate::session::error::SessionError;
@@ -18,7 +19,7 @@ use crate::supervise::child::Child;
 use crate::supervise::ladder::{Graces, Outcome};
 use crate::supervise::spawner::Stdin;
 use crate::supervise::stop;
-use crate::wire::contract::GuestStream;
+use crate::wire::contract::{Figures, GuestStream};
 use crate::wire::link::{self, GuestLink, GuestStreams, LinkEnd, LinkError, Opened};
 use crate::wire::mux;
 use crate::wire::untrusted::Untrusted;
@@ -44,6 +45,7 @@ pub struct Container {
     directory: Option<SessionDirectory>,
     /// `None` before the guest is ready, and once the pipe was closed on purpose.
     link: Option<GuestLink>,
+    proof: Option<Proof>,
     /// Serves the guest's connections; ends with the container.
     serving: Option<AbortOnDropHandle<()>>,
 }
@@ -70,6 +72,7 @@ impl Container {
                 ground,
                 directory: Some(directory),
                 link: None,
+                proof: None,
                 serving: None,
             }),
             Err(error) => {
@@ -105,6 +108,7 @@ impl Container {
         };
         let proof = proof::prove(&self.plan, &connected.ready)?;
         self.link = Some(connected.link.clone());
+        self.proof = Some(proof.clone());
         self.serving = Some(serve(broker.clone(), egress.clone(), connected.streams));
         Ok((connected.link, proof))
     }
@@ -176,14 +180,30 @@ impl Container {
         }
     }
 
-    /// How often the kernel killed inside for memory, by the guest's word.
+    /// How often the kernel killed inside for memory, by the guest's word. Without a limit of its own, what was killed may
+    /// have been anybody's.
     pub fn memory_kills(&self) -> u64 {
-        self.link.as_ref().map_or(0, |link| *link.memory_kills().borrow())
+        match (&self.link, &self.proof) {
+            (Some(link), Some(proof)) if proof.enforces(LimitName::Memory) => *link.memory_kills().borrow(),
+            _ => 0,
+        }
+    }
+
+    /// What was used inside, as the guest last told it.
+    pub fn figures(&self) -> Figures {
+        match (&self.link, &self.proof) {
+            (Some(link), Some(proof)) => proof.own_figures(*link.figures().borrow()),
+            _ => Figures::default(),
+        }
     }
 
     pub fn memory_limit_reached(&self) -> String {
+        let peak = match self.figures().memory_peak {
+            Some(peak) => format!(" (peak {})", Rounded(peak)),
+            None => String::new(),
+        };
         format!(
-            "killed: memory limit {} reached; raise limits.memory or --memory",
+            "killed: memory limit {} reached{peak}; raise limits.memory or --memory",
             self.plan.limits.memory
         )
     }

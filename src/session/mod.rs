@@ -16,6 +16,7 @@
 //! - [`turn`]: what a turn came to.
 //! - [`workspace_copy`]: the copy of the folder, shared by actor and handle.
 //! - [`directory`]: the session's files on the host.
+//! - [`disk`]: whether a session writes more than it may.
 //! - [`secrets`]: the files of secret mounts, in memory.
 //! - [`removal`]: takes away a tree that the container wrote.
 //! - [`staging`]: the copy of this binary that becomes PID 1.
@@ -27,6 +28,7 @@ pub mod actor;
 pub mod asked;
 pub mod container;
 pub mod directory;
+pub mod disk;
 pub mod error;
 pub mod ground;
 pub mod handle;

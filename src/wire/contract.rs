@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The version of this contract. The image carries it as a label, the guest repeats it in [`Ready`].
-pub const CONTRACT: u32 = 4;
+pub const CONTRACT: u32 = 5;
 
 /// The largest frame either side accepts, in bytes.
 pub const MAX_FRAME: usize = 1 << 20;
@@ -134,6 +134,9 @@ pub struct ProcessNumber(pub u32);
 pub enum ToGuest {
     /// Send a signal (its Linux number) to the process group of a started process.
     Signal { process: ProcessNumber, signal: i32 },
+    /// Say what the session has used so far: one [`FromGuest::Figures`] answers every question that was read before it.
+    /// Questions are numbered upwards from 1.
+    Measure { question: u64 },
     /// Kill everything and exit.
     Shutdown,
 }
@@ -155,6 +158,41 @@ pub enum FromGuest {
     OutOfMemory {
         kills: u64,
     },
+    /// Asked for, about once a second while they change, and before each [`FromGuest::OutOfMemory`].
+    Figures {
+        figures: Figures,
+        /// The last question that was read before these were; 0 where none was.
+        answers: u64,
+    },
+}
+
+/// What this container has used since it began, as the kernel counts it for the container's cgroup.
+///
+/// The guest's word, given while untrusted commands run beside it: worth showing, and never a reason to allow anything.
+/// `None` is what the kernel does not count here, or counts for more than this container; it is never guessed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Figures {
+    /// The most memory at once, in bytes, the page cache of its files included: `memory.max_usage_in_bytes` (v1),
+    /// `memory.peak` (v2, Linux 5.19).
+    pub memory_peak: Option<u64>,
+    /// Processor time in microseconds, user and system: `cpuacct.usage` (v1), `cpu.stat` (v2).
+    pub cpu_micros: Option<u64>,
+    /// The most processes and threads at once: `pids.peak` (Linux 6.11), before that the most of those moments at which
+    /// the guest looked, so at least so many.
+    pub pids_peak: Option<u64>,
+}
+
+impl Figures {
+    /// Both together. None of these ever falls, so the larger one is the later one, and what was known stays known.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        Self {
+            memory_peak: self.memory_peak.max(later.memory_peak),
+            cpu_micros: self.cpu_micros.max(later.cpu_micros),
+            pids_peak: self.pids_peak.max(later.pids_peak),
+        }
+    }
 }
 
 /// How a process inside ended.

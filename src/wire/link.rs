@@ -7,8 +7,8 @@
 //! dropping the last [`GuestLink`] closes the pipe, which ends everything inside.
 
 use crate::wire::contract::{
-    CONTRACT, FromGuest, GuestSpec, GuestStream, HostStream, MAX_FRAME, ProcessEnd, ProcessNumber, Ready, SpawnReply,
-    SpawnRequest, ToGuest,
+    CONTRACT, Figures, FromGuest, GuestSpec, GuestStream, HostStream, MAX_FRAME, ProcessEnd, ProcessNumber, Ready,
+    SpawnReply, SpawnRequest, ToGuest,
 };
 use crate::wire::frame::{self, ReadError, WriteError};
 use crate::wire::mux::{self, Driver, Incoming, MuxEnd, MuxStream, Opener};
@@ -18,6 +18,7 @@ use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
@@ -105,6 +106,9 @@ where
     let (to_guest, orders) = mpsc::channel(CONTROL_QUEUE);
     let (arrivals, streams) = mpsc::channel(mux::OPENED_BY_GUEST);
     let (kills, memory_kills) = watch::channel(0);
+    let (told, figures) = watch::channel(Figures::default());
+    let (answers, answered) = watch::channel(0);
+    let asked = Arc::new(AtomicU64::new(0));
     let (end, ended) = watch::channel(None);
     let processes = Arc::new(Processes::default());
     let task = LinkTask {
@@ -113,6 +117,11 @@ where
         incoming,
         arrivals,
         kills,
+        figures: Told {
+            figures: told,
+            answers,
+            asked: Arc::clone(&asked),
+        },
         processes: Arc::clone(&processes),
     };
     let task = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -123,6 +132,9 @@ where
         opener,
         to_guest,
         memory_kills,
+        figures,
+        asked,
+        answered,
         ended,
         processes,
         _task: task,
@@ -155,7 +167,7 @@ async fn handshake(opener: Opener, spec: &GuestSpec) -> Result<(MuxStream, Ready
     match frame::parse(&body).map_err(unreadable)? {
         FromGuest::Ready(ready) => Ok((control, *ready)),
         FromGuest::Refused { reason } => Err(LinkError::Refused(reason.into())),
-        FromGuest::Exited { .. } | FromGuest::OutOfMemory { .. } => {
+        FromGuest::Exited { .. } | FromGuest::OutOfMemory { .. } | FromGuest::Figures { .. } => {
             Err(LinkError::Ended(violation("a report before it was ready")))
         }
     }
@@ -181,6 +193,11 @@ struct Inner {
     opener: Opener,
     to_guest: mpsc::Sender<ToGuest>,
     memory_kills: watch::Receiver<u64>,
+    figures: watch::Receiver<Figures>,
+    /// The number of the last question that was put.
+    asked: Arc<AtomicU64>,
+    /// The number of the last question that was answered.
+    answered: watch::Receiver<u64>,
     ended: watch::Receiver<Option<LinkEnd>>,
     processes: Arc<Processes>,
     _task: AbortOnDropHandle<()>,
@@ -300,6 +317,26 @@ impl GuestLink {
     pub fn memory_kills(&self) -> watch::Receiver<u64> {
         self.0.memory_kills.clone()
     }
+
+    /// What was used inside so far, by the guest's word: as the guest last told it by itself or was asked.
+    pub fn figures(&self) -> watch::Receiver<Figures> {
+        self.0.figures.clone()
+    }
+
+    /// Asks what was used inside so far, and takes the last known answer where none comes `within` that time or the link
+    /// has ended. Cancel-safe.
+    pub async fn measure(&self, within: Duration) -> Figures {
+        let question = self.0.asked.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let mut answered = self.0.answered.clone();
+        let answer = async {
+            if self.order(ToGuest::Measure { question }).await.is_ok() {
+                // Fails with the link, and then what is known is all there will be.
+                let _ = answered.wait_for(|answered| *answered >= question).await;
+            }
+        };
+        let _ = tokio::time::timeout(within, answer).await;
+        *self.0.figures.borrow()
+    }
 }
 
 async fn reason(ended: &mut watch::Receiver<Option<LinkEnd>>) -> LinkEnd {
@@ -358,6 +395,31 @@ impl Processes {
     }
 }
 
+/// Where the guest's figures go.
+struct Told {
+    figures: watch::Sender<Figures>,
+    answers: watch::Sender<u64>,
+    asked: Arc<AtomicU64>,
+}
+
+impl Told {
+    /// `false` where it answers what was never asked. However often the guest says something, the last is all that is
+    /// kept, and whoever waits is woken only by news.
+    fn take(&self, figures: Figures, answers: u64) -> bool {
+        if answers > self.asked.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.figures.send_if_modified(|known| {
+            let now = known.and(figures);
+            std::mem::replace(known, now) != now
+        });
+        // After the figures: whoever asked reads them once this has come.
+        self.answers
+            .send_if_modified(|last| std::mem::replace(last, answers.max(*last)) < answers);
+        true
+    }
+}
+
 /// The link's task: everything that goes on until one part of it ends.
 struct LinkTask {
     control: MuxStream,
@@ -365,6 +427,7 @@ struct LinkTask {
     incoming: Incoming,
     arrivals: mpsc::Sender<Opened>,
     kills: watch::Sender<u64>,
+    figures: Told,
     processes: Arc<Processes>,
 }
 
@@ -380,7 +443,7 @@ impl LinkTask {
             // In this order: when the pipe ends, its streams fail within the same poll, and the cause is the pipe.
             biased;
             end = pin!(driver) => LinkEnd::Pipe(end),
-            end = listen(reader, &processes, &self.kills) => end,
+            end = listen(reader, &processes, &self.kills, &self.figures) => end,
             end = tell(writer, self.orders) => end,
             end = accept(self.incoming, self.arrivals) => end,
         };
@@ -390,7 +453,12 @@ impl LinkTask {
     }
 }
 
-async fn listen(mut control: ReadHalf<MuxStream>, processes: &Processes, kills: &watch::Sender<u64>) -> LinkEnd {
+async fn listen(
+    mut control: ReadHalf<MuxStream>,
+    processes: &Processes,
+    kills: &watch::Sender<u64>,
+    told: &Told,
+) -> LinkEnd {
     loop {
         match frame::read(&mut control, MAX_FRAME).await {
             Ok(FromGuest::Exited { process, end }) => match processes.forget(process) {
@@ -399,6 +467,11 @@ async fn listen(mut control: ReadHalf<MuxStream>, processes: &Processes, kills: 
                 None => return violation("the end of a process that was never started"),
             },
             Ok(FromGuest::OutOfMemory { kills: more }) => kills.send_modify(|sum| *sum = sum.saturating_add(more)),
+            Ok(FromGuest::Figures { figures, answers }) => {
+                if !told.take(figures, answers) {
+                    return violation("an answer to a question that was never asked");
+                }
+            }
             Ok(FromGuest::Ready(_) | FromGuest::Refused { .. }) => return violation("a second handshake"),
             Err(ReadError::Closed | ReadError::Io(_)) => return LinkEnd::ControlClosed,
             Err(error) => return violation(&error.to_string()),
@@ -600,6 +673,7 @@ mod tests {
         for frame in [
             json!({"out_of_memory": {"kills": 1}}),
             json!({"exited": {"process": 1, "end": {"code": 0}}}),
+            json!({"figures": {"figures": Figures::default(), "answers": 0}}),
             json!({"ready": {"contract": CONTRACT}}),
             json!("hello"),
         ] {
@@ -635,6 +709,14 @@ mod tests {
         for (frame, part) in [
             (json!({"invented": 1}), "malformed"),
             (json!({"exited": {"process": 5, "end": {"code": 0}}}), "never started"),
+            (
+                json!({"figures": {"figures": Figures::default(), "answers": 1}}),
+                "never asked",
+            ),
+            (
+                json!({"figures": {"figures": {"memory_peak": -1}, "answers": 0}}),
+                "malformed",
+            ),
             (json!({"refused": {"reason": "late"}}), "second handshake"),
             (json!({"ready": ready()}), "second handshake"),
         ] {
@@ -712,6 +794,81 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(*kills.wait_for(|sum| *sum > 2).await.unwrap(), u64::MAX);
+    }
+
+    fn peak(memory: u64) -> Figures {
+        Figures {
+            memory_peak: Some(memory),
+            ..Figures::default()
+        }
+    }
+
+    async fn tell(guest: &mut Hostile, figures: Figures, answers: u64) {
+        let frame = FromGuest::Figures { figures, answers };
+        frame::write(&mut guest.control, &frame).await.unwrap();
+    }
+
+    /// Takes the next order, which has to be a question.
+    async fn question(guest: &mut Hostile) -> u64 {
+        match frame::read(&mut guest.control, MAX_FRAME).await.unwrap() {
+            ToGuest::Measure { question } => question,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_measurement_is_the_answer_that_comes_after_it() {
+        let (connected, mut guest) = connected().await;
+        let link = connected.link;
+        for (number, memory) in [(1, 20), (2, 30)] {
+            let inside = async {
+                assert_eq!(question(&mut guest).await, number);
+                // On its way before the question came.
+                tell(&mut guest, peak(memory - 1), number - 1).await;
+                tell(&mut guest, peak(memory), number).await;
+            };
+            assert_eq!(tokio::join!(link.measure(LONG), inside).0, peak(memory));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_an_answer_the_last_known_figures_count() {
+        let (connected, mut guest) = connected().await;
+        let link = connected.link;
+        tell(&mut guest, peak(7), 0).await;
+        assert_eq!(link.measure(Duration::from_secs(1)).await, peak(7));
+        // The answer to a question that was given up is none to the next.
+        assert_eq!(question(&mut guest).await, 1);
+        let inside = async {
+            assert_eq!(question(&mut guest).await, 2);
+            tell(&mut guest, peak(8), 1).await;
+            link.figures().wait_for(|figures| *figures == peak(8)).await.unwrap();
+            drop(guest);
+        };
+        assert_eq!(tokio::join!(link.measure(LONG), inside).0, peak(8));
+        assert_eq!(link.measure(LONG).await, peak(8), "and once the link has ended");
+    }
+
+    #[tokio::test]
+    async fn figures_never_fall_and_only_news_wakes() {
+        let (connected, mut guest) = connected().await;
+        let mut figures = connected.link.figures();
+        tell(&mut guest, peak(5), 0).await;
+        figures.changed().await.unwrap();
+        assert_eq!(*figures.borrow_and_update(), peak(5));
+        for earlier in [peak(4), Figures::default(), peak(5)] {
+            tell(&mut guest, earlier, 0).await;
+        }
+        let cpu = Figures {
+            cpu_micros: Some(1),
+            ..Figures::default()
+        };
+        tell(&mut guest, cpu, 0).await;
+        figures.changed().await.unwrap();
+        assert_eq!(*figures.borrow_and_update(), cpu.and(peak(5)));
+        assert!(!figures.has_changed().unwrap());
     }
 
     #[tokio::test]

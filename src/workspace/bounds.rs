@@ -1,7 +1,7 @@
 //! What a copy may take, and what is said where a folder takes more.
 
 use crate::config::Sourced;
-use crate::config::quantity::ByteSize;
+use crate::config::quantity::{ByteSize, Rounded};
 use crate::workspace::tree::TreeError;
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ impl CopyLimits {
 pub enum CopyError {
     #[error(
         "{} holds {found} bytes ({}) in files, more than limits.workspace = {} ({origin}) allows to copy; raise \
-         limits.workspace, or work on a smaller folder", source_path.display(), human(*found), human(*limit)
+         limits.workspace, or work on a smaller folder", source_path.display(), Rounded(*found), Rounded(*limit)
     )]
     TooManyBytes {
         source_path: PathBuf,
@@ -65,13 +65,5 @@ pub enum CopyError {
 impl From<TreeError> for CopyError {
     fn from(error: TreeError) -> Self {
         Self::Source(error)
-    }
-}
-
-fn human(bytes: u64) -> String {
-    const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    match UNITS.iter().find(|(_, shift)| bytes >> shift > 0) {
-        Some((unit, shift)) => format!("{:.1} {unit}", bytes as f64 / (1u64 << shift) as f64),
-        None => format!("{bytes} B"),
     }
 }

@@ -314,7 +314,7 @@ fn an_image_of_another_contract_is_refused() {
         ..image()
     };
     assert_snapshot!(refused(&config(), &request(), &rootful_podman(), &other), @r"
-    the image localhost/codex-mcp:0.169.0 speaks guest contract 5 and this codex-mcp speaks 4.
+    the image localhost/codex-mcp:0.169.0 speaks guest contract 6 and this codex-mcp speaks 5.
     Rebuild it with `codex-mcp image build --rebuild`.
     ");
 }

@@ -252,7 +252,7 @@ fn offered_files_are_accepted_where_they_are_planned_and_read_only() {
 
 #[test]
 fn contract_and_lifeline_are_named() {
-    assert_snapshot!(broken(|r| r.contract = 1), @"P19 (the guest speaks our contract): contract 4 planned, the guest speaks 1");
+    assert_snapshot!(broken(|r| r.contract = 1), @"P19 (the guest speaks our contract): contract 5 planned, the guest speaks 1");
     assert_snapshot!(broken(|r| r.pid = 2), @"P12 (the container ends with its pipe): the guest planned as PID 1, found as PID 2");
 }
 
@@ -461,5 +461,50 @@ proptest! {
         let Refusal(violations) = with(extra).unwrap_err();
         prop_assert_eq!(violations.len(), 1);
         prop_assert_eq!(violations[0].promise, Promise::Mounts);
+    }
+}
+
+#[test]
+fn figures_count_where_the_planned_limit_is() {
+    let said = Figures {
+        memory_peak: Some(1),
+        cpu_micros: Some(2),
+        pids_peak: Some(3),
+    };
+    let proof = |cgroup_version, enforced: [bool; 3]| Proof {
+        limits: LimitName::ALL
+            .into_iter()
+            .zip(enforced)
+            .map(|(name, enforced)| ProvenLimit {
+                name,
+                limit: 1,
+                enforced,
+            })
+            .collect(),
+        cgroup_version,
+    };
+    for (cgroup_version, enforced, own) in [
+        (1, [true; 3], said),
+        (1, [false; 3], Figures::default()),
+        (
+            1,
+            [true, false, false],
+            Figures {
+                memory_peak: Some(1),
+                ..Figures::default()
+            },
+        ),
+        (
+            1,
+            [false, true, true],
+            Figures {
+                memory_peak: None,
+                ..said
+            },
+        ),
+        (2, [true, false, true], said),
+        (2, [false; 3], Figures::default()),
+    ] {
+        assert_eq!(proof(cgroup_version, enforced).own_figures(said), own, "{enforced:?}");
     }
 }
