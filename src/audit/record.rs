@@ -249,6 +249,12 @@ pub enum Cause {
     NotStarted,
     Stopped,
     Abandoned,
+    /// It had no turn for `limits.idle`.
+    Idle,
+    /// It had lived for `limits.wall`.
+    WallClock,
+    /// It wrote more than it may.
+    DiskLimit,
     /// Its container or Codex ended by itself.
     Lost,
 }

@@ -1,5 +1,6 @@
 //! What `image list` and `image verify` print. Pure.
 
+use crate::cli::table::columns;
 use crate::image::list::ListedImage;
 use crate::image::verify::Verification;
 use crate::wire::untrusted::Untrusted;
@@ -13,21 +14,7 @@ pub fn table(images: &[ListedImage]) -> String {
     let rows = images.iter().map(row);
     let heading = ["REFERENCE", "ID", "CODEX", "CONTRACT", "BASE", "BUILT", "SIZE"].map(str::to_owned);
     let rows: Vec<[String; 7]> = std::iter::once(heading).chain(rows).collect();
-    let mut widths = [0; 7];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let line = |row: &[String; 7]| {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    columns(&rows)
 }
 
 fn row(image: &ListedImage) -> [String; 7] {

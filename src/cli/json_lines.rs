@@ -24,7 +24,7 @@ pub fn session(thread: &ThreadId, report: &LaunchReport) -> String {
         "session": report.session.as_str(),
         "engine": report.engine,
         "image": report.image,
-        "workspace": report.workspace.to_string_lossy(),
+        "workspace": report.workspace.path().to_string_lossy(),
         "unenforced": report.unenforced.iter().map(unenforced).collect::<Vec<_>>(),
     }))
 }
@@ -103,6 +103,7 @@ pub fn result(
 ) -> String {
     let TurnReport {
         end,
+        interrupted_before,
         egress_denied,
         spending,
     } = turn;
@@ -117,6 +118,7 @@ pub fn result(
         "outcome": outcome,
         "answer": end.answer.as_str(),
         "error": failure.or_else(|| changes.err().map(ToString::to_string)),
+        "interruptedBefore": interrupted_before,
         "usage": usage(end.usage),
         "modelUsage": spending,
         "unenforced": report.unenforced.iter().map(unenforced).collect::<Vec<_>>(),
@@ -184,8 +186,10 @@ mod tests {
     use crate::codex::event::TurnEnd;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
+    use crate::session::store::path_text::PathText;
     use crate::session::turn::Spending;
     use crate::workspace::diff::FileChange;
+    use std::path::Path;
 
     fn untrusted(text: &str) -> Untrusted {
         Untrusted::new(text)
@@ -202,7 +206,7 @@ mod tests {
             model: "gpt-5.5".into(),
             limits: Vec::new(),
             warnings: Vec::new(),
-            workspace: "/w".into(),
+            workspace: PathText::of(Path::new("/w")),
             unenforced: vec![Unenforced {
                 limit: LimitName::Pids,
                 reason: "r".into(),
@@ -220,6 +224,7 @@ mod tests {
         };
         let completed_turn = TurnReport {
             end: end.clone(),
+            interrupted_before: None,
             egress_denied: Vec::new(),
             spending: Spending::default(),
         };
@@ -232,6 +237,7 @@ mod tests {
         };
         let failed_turn = TurnReport {
             end,
+            interrupted_before: None,
             egress_denied: vec![DeniedEgress {
                 host: "a.example".into(),
                 port: 443,

@@ -4,8 +4,9 @@
 //! to either. This room must never decide what a launch may do: that is `config` and `plan`.
 //!
 //! - [`flags`]: the flags that `serve`, `run` and `plan` share.
-//! - [`serve`], [`run`], [`demo`], [`plan`], [`auth`], [`image`], [`audit`]: one file a command.
-//! - [`render`], [`json_lines`], [`plan_text`], [`auth_text`], [`audit_text`], [`style`]: what is printed, as data (pure).
+//! - [`serve`], [`run`], [`demo`], [`plan`], [`auth`], [`image`], [`sessions`], [`audit`]: one file a command.
+//! - [`render`], [`json_lines`], [`plan_text`], [`auth_text`], [`audit_text`], [`sessions_text`], [`style`]: what is printed, as data (pure).
+//! - [`table`]: rows as columns (pure).
 //! - [`output`]: prints it.
 //! - [`exit`]: the table of exit codes.
 
@@ -26,7 +27,10 @@ pub mod progress;
 pub mod render;
 pub mod run;
 pub mod serve;
+pub mod sessions;
+pub mod sessions_text;
 pub mod style;
+pub mod table;
 
 use crate::codex::overrides::parse_operators;
 use crate::config::{self, Config, ConfigFlags};
@@ -65,6 +69,8 @@ pub enum Command {
     Auth(auth::AuthArgs),
     /// Build, list or verify the image that sessions run in
     Image(image::ImageArgs),
+    /// List, show, continue, stop or remove sessions, and bring back what they changed
+    Sessions(sessions::SessionsArgs),
     /// Show what was recorded of past and present sessions, or check that nobody changed it
     Audit(audit::AuditArgs),
 }
@@ -88,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => on_runtime(plan::plan(args)),
         Command::Auth(args) => on_runtime(auth::auth(args)),
         Command::Image(args) => on_runtime(image::image(args)),
+        Command::Sessions(args) => on_runtime(sessions::sessions(args)),
         Command::Audit(args) => on_runtime(audit::audit(args)),
     };
     exit.into()

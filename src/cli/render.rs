@@ -32,7 +32,10 @@ pub fn launched(report: &LaunchReport) -> Vec<Line> {
         ),
         Line::new(
             DIM,
-            format!("workspace {} (Codex works on a copy of it)", report.workspace.display()),
+            format!(
+                "workspace {} (Codex works on a copy of it)",
+                report.workspace.path().display()
+            ),
         ),
     ];
     lines.extend(report.unenforced.iter().map(unenforced));
@@ -228,7 +231,9 @@ mod tests {
     use crate::codex::error::TurnErrorKind;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
+    use crate::session::store::path_text::PathText;
     use crate::workspace::diff::{ChangeKind, FileChange};
+    use std::path::Path;
 
     fn text(lines: &[Line]) -> String {
         let styled: String = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -446,7 +451,7 @@ mod tests {
             model: "gpt-5.5".into(),
             limits: Vec::new(),
             warnings: Vec::new(),
-            workspace: "/home/u/project".into(),
+            workspace: PathText::of(Path::new("/home/u/project")),
             unenforced: vec![Unenforced {
                 limit: LimitName::Memory,
                 reason: "the memory controller is not delegated to this user".into(),

@@ -15,7 +15,7 @@ use crate::plan::request::WorkspaceAccess;
 use crate::session::asked::Asked;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
-use crate::session::registry::{Sessions, StartSession, Urgency};
+use crate::session::registry::{Losses, Sessions, StartSession, Urgency};
 use crate::session::turn::TurnReport;
 use crate::workspace::diff::Changes;
 use std::collections::BTreeMap;
@@ -40,15 +40,41 @@ pub struct RunArgs {
 const EVENT_BACKLOG: usize = 1024;
 
 pub async fn run(args: RunArgs) -> Exit {
-    let view = if args.json {
-        View::Json
-    } else {
-        View::Human(Commentary::default())
-    };
+    let view = View::new(args.json);
     match prepare(args) {
-        Ok((sessions, start, prompt)) => until_ended(sessions, start, prompt, view).await,
+        Ok((sessions, start, prompt)) => until_ended(sessions, Task::Start(Box::new(start)), prompt, view).await,
         Err(failure) => view.failed(&failure),
     }
+}
+
+/// One more turn of a thread that there is, as [`run`] shows its first.
+pub async fn resume(thread: ThreadId, prompt: String, launch: LaunchFlags, json: bool) -> Exit {
+    let view = View::new(json);
+    match prepare_reply(prompt, &launch) {
+        Ok((sessions, prompt)) => until_ended(sessions, Task::Continue(thread), prompt, view).await,
+        Err(failure) => view.failed(&failure),
+    }
+}
+
+/// What the prompt is for.
+enum Task {
+    Start(Box<StartSession>),
+    Continue(ThreadId),
+}
+
+impl Task {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "run",
+            Self::Continue(_) => "sessions resume",
+        }
+    }
+}
+
+fn prepare_reply(prompt: String, launch: &LaunchFlags) -> Result<(Sessions, Prompt), Failure> {
+    let prompt = read_prompt(prompt).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let config = configure(&launch.config_flags(&current_dir()?))?;
+    Ok((Sessions::new(Arc::new(config), Arc::new(surroundings()?)), prompt))
 }
 
 /// Everything that can be wrong before anything is launched.
@@ -108,7 +134,7 @@ fn prompt_from(input: impl Read) -> Result<Prompt, PromptInputError> {
 
 /// Runs the task while listening for signals: the first interrupts the turn and ends in order, with the diff; the
 /// second ends at once.
-async fn until_ended(sessions: Sessions, start: StartSession, prompt: Prompt, view: View) -> Exit {
+async fn until_ended(sessions: Sessions, task: Task, prompt: Prompt, view: View) -> Exit {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
@@ -119,7 +145,7 @@ async fn until_ended(sessions: Sessions, start: StartSession, prompt: Prompt, vi
         }
     };
     let interrupt = CancellationToken::new();
-    let task = task(sessions.clone(), start, prompt, view, interrupt.clone());
+    let task = perform(sessions.clone(), task, prompt, view, interrupt.clone());
     tokio::pin!(task);
     let mut stops = Stops::default();
     let mut stopped = Exit::Success;
@@ -198,15 +224,9 @@ impl Signals {
     }
 }
 
-/// The task from launch to diff. Whatever happens, no session is left when it returns.
-async fn task(
-    sessions: Sessions,
-    start: StartSession,
-    prompt: Prompt,
-    mut view: View,
-    interrupt: CancellationToken,
-) -> Exit {
-    let finished = session(&sessions, start, prompt, &mut view, interrupt).await;
+/// The task from launch to diff. Whatever happens, no container is left when it returns.
+async fn perform(sessions: Sessions, task: Task, prompt: Prompt, mut view: View, interrupt: CancellationToken) -> Exit {
+    let finished = session(&sessions, task, prompt, &mut view, interrupt).await;
     sessions.shut_down(Urgency::Graceful).await;
     match finished {
         Ok(finished) => view.ended(finished),
@@ -234,17 +254,23 @@ impl Finished {
 
 async fn session(
     sessions: &Sessions,
-    start: StartSession,
+    task: Task,
     prompt: Prompt,
     view: &mut View,
     interrupt: CancellationToken,
 ) -> Result<Finished, SessionError> {
     let size = prompt.as_str().len() as u64;
-    let asked = Asked::by_command_line("run", BTreeMap::from([("prompt".to_owned(), size)]));
+    let asked = Asked::by_command_line(task.name(), BTreeMap::from([("prompt".to_owned(), size)]));
+    let launching = async {
+        match task {
+            Task::Start(start) => sessions.start(*start, asked.clone()).await,
+            Task::Continue(thread) => sessions.take_up(&thread, Losses::Forgiven, asked.clone()).await,
+        }
+    };
     let session = tokio::select! {
-        // Dropping the start gives it up.
+        // Dropping the launch gives it up.
         () = interrupt.cancelled() => return Err(SessionError::TurnCancelled),
-        started = sessions.start(start, asked.clone()) => started?,
+        started = launching => started?,
     };
     view.started(session.thread(), session.report());
     let (sender, mut events) = mpsc::channel(EVENT_BACKLOG);
@@ -276,6 +302,13 @@ enum View {
 }
 
 impl View {
+    fn new(json: bool) -> Self {
+        match json {
+            true => Self::Json,
+            false => Self::Human(Commentary::default()),
+        }
+    }
+
     fn started(&self, thread: &ThreadId, report: &LaunchReport) {
         match self {
             Self::Human(_) => output::comment(&render::launched(report)),

@@ -11,6 +11,7 @@ use crate::codex::settings::PROVIDER;
 use crate::codex::wire_types as wire;
 use crate::config::quantity::ModelId;
 use crate::wire::untrusted::Untrusted;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -39,7 +40,8 @@ pub enum NetworkAccess {
 }
 
 /// When Codex asks before it acts. Inside the container this is review, not a boundary.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Approvals {
     #[default]
     Never,
@@ -58,6 +60,10 @@ impl Approvals {
 
 /// The release line of Codex that this client was written against; its protocol is marked experimental.
 pub const SUPPORTED_CODEX: &str = "0.169";
+
+/// In Codex's refusal to resume a thread that it has no record of (`no rollout found for thread id …`, code -32600, which it
+/// uses for everything).
+const NOT_KEPT: &str = "no rollout found";
 
 /// A Codex that is cold on disk was seen to take 7.5 s to its first answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -148,31 +154,54 @@ impl Client {
         settings: &ThreadSettings,
         model: Option<&ModelId>,
     ) -> Result<StartedThread, ClientError> {
-        let approvals = settings.approvals.as_str();
-        let mut config = settings.overrides.as_map().clone();
-        if let Some(prompt) = &settings.compact_prompt {
-            config.insert("compact_prompt".to_owned(), prompt.clone().into());
-        }
         let params = wire::ThreadStartParams {
-            cwd,
-            // With anything wider Codex marks a repository as trusted and loads its `.codex/config.toml` in this very
-            // thread: another model, other instructions, MCP servers of its own. Turns lift it (see `start_turn`).
-            sandbox: "read-only",
-            approval_policy: approvals,
-            model: model.map(ModelId::as_str),
-            base_instructions: settings.base_instructions.as_deref(),
-            developer_instructions: settings.developer_instructions.as_deref(),
-            config,
+            settings: thread_settings(cwd, settings, model),
         };
         let answer: Result<wire::ThreadStartResponse, _> =
             self.connection.call("thread/start", &params, START_LIMIT).await;
+        self.started(answer, settings)
+    }
+
+    /// Takes up a thread that another app-server kept in this Codex home. `None`: Codex kept nothing of it, as of every
+    /// thread that had no turn.
+    ///
+    /// # Errors
+    /// As [`Self::start_thread`].
+    pub async fn resume_thread(
+        &self,
+        thread: &ThreadId,
+        cwd: &str,
+        settings: &ThreadSettings,
+        model: Option<&ModelId>,
+    ) -> Result<Option<StartedThread>, ClientError> {
+        let params = wire::ThreadResumeParams {
+            thread_id: thread.as_str(),
+            // Our own log has them.
+            exclude_turns: true,
+            settings: thread_settings(cwd, settings, model),
+        };
+        let answer: Result<wire::ThreadStartResponse, _> =
+            self.connection.call("thread/resume", &params, START_LIMIT).await;
+        if answer.as_ref().is_err_and(|error| error.says(NOT_KEPT)) {
+            return Ok(None);
+        }
+        let started = self.started(answer, settings)?;
+        as_asked_for(thread, &started.thread)?;
+        Ok(Some(started))
+    }
+
+    fn started(
+        &self,
+        answer: Result<wire::ThreadStartResponse, ClientError>,
+        settings: &ThreadSettings,
+    ) -> Result<StartedThread, ClientError> {
         // A refused configuration explains a refused thread better than the refusal does, and forbids a started one.
         let warnings = self.connection.take_notices()?;
         let started = answer?;
         as_asked("the sandbox", "readOnly", &started.sandbox.kind)?;
         as_asked("the model provider", PROVIDER, &started.model_provider)?;
         let policy = started.approval_policy.as_str().unwrap_or("something else");
-        as_asked("the approval policy", approvals, policy)?;
+        as_asked("the approval policy", settings.approvals.as_str(), policy)?;
         Ok(StartedThread {
             thread: thread_id(&started.thread.id)?,
             model: started.model.into(),
@@ -259,6 +288,29 @@ impl Events {
     }
 }
 
+/// What a thread is started and resumed with alike: what Codex kept of it is the container's to change.
+fn thread_settings<'a>(
+    cwd: &'a str,
+    settings: &'a ThreadSettings,
+    model: Option<&'a ModelId>,
+) -> wire::ThreadSettings<'a> {
+    let mut config = settings.overrides.as_map().clone();
+    if let Some(prompt) = &settings.compact_prompt {
+        config.insert("compact_prompt".to_owned(), prompt.clone().into());
+    }
+    wire::ThreadSettings {
+        cwd,
+        // With anything wider Codex marks a repository as trusted and loads its `.codex/config.toml` in this very
+        // thread: another model, other instructions, MCP servers of its own. Turns lift it (see `start_turn`).
+        sandbox: "read-only",
+        approval_policy: settings.approvals.as_str(),
+        model: model.map(ModelId::as_str),
+        base_instructions: settings.base_instructions.as_deref(),
+        developer_instructions: settings.developer_instructions.as_deref(),
+        config,
+    }
+}
+
 /// The version in `codex_mcp/0.169.0 (Debian …)`.
 fn supported_version(user_agent: &str) -> Result<Untrusted, ClientError> {
     let product = user_agent.split(' ').next().unwrap_or_default();
@@ -282,6 +334,17 @@ fn as_asked(what: &'static str, wanted: &'static str, found: &str) -> Result<(),
         what,
         wanted,
         found: Untrusted::new(found),
+    })
+}
+
+fn as_asked_for(thread: &ThreadId, found: &ThreadId) -> Result<(), ClientError> {
+    if thread == found {
+        return Ok(());
+    }
+    Err(ClientError::NotAsAsked {
+        what: "the thread",
+        wanted: "the one that was asked for",
+        found: Untrusted::new(found.as_str()),
     })
 }
 

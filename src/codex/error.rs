@@ -255,6 +255,11 @@ impl ClientError {
         )
     }
 
+    /// Whether Codex refused a call in these words. It has one code for all that it refuses.
+    pub(super) fn says(&self, words: &str) -> bool {
+        matches!(self, Self::Rejected { message, .. } if message.as_str().contains(words))
+    }
+
     /// A line or message that can't be read, with the beginning of it.
     pub(super) fn malformed(reason: impl fmt::Display, text: &str) -> Self {
         Self::Malformed {

@@ -2,11 +2,11 @@
 
 use crate::codex::error::TurnError;
 use crate::wire::untrusted::Untrusted;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Names a Codex thread. Chosen by Codex (a UUID today): at most 64 of `A-Z a-z 0-9 - _`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ThreadId(String);
 
 impl ThreadId {
@@ -17,6 +17,20 @@ impl ThreadId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for ThreadId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("not a thread id")
+    }
+}
+
+impl From<ThreadId> for String {
+    fn from(id: ThreadId) -> Self {
+        id.0
     }
 }
 
@@ -111,7 +125,7 @@ pub enum Decision {
 }
 
 /// Tokens of the whole thread so far, as Codex counts them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
     pub input_tokens: u64,

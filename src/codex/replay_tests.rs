@@ -89,18 +89,14 @@ struct Told {
 }
 
 async fn turn(client: &Client, events: &mut Events, thread: &ThreadId, prompt: &str) -> Told {
-    let (watcher, mut watched) = mpsc::channel(4096);
+    let mut seen = Vec::new();
     let prompt = Prompt::parse(prompt).unwrap();
     let request = request(thread, &prompt);
-    let end = run_turn(client, events, request, std::future::pending(), &watcher)
+    let mut watch = |event| seen.push(event);
+    let end = run_turn(client, events, request, std::future::pending(), &mut watch)
         .await
         .unwrap();
-    drop(watcher);
-    let mut events = Vec::new();
-    while let Some(event) = watched.recv().await {
-        events.push(event);
-    }
-    Told { events, end }
+    Told { events: seen, end }
 }
 
 fn request<'a>(thread: &'a ThreadId, prompt: &'a Prompt) -> TurnRequest<'a> {
@@ -248,9 +244,10 @@ async fn an_interrupt_ends_the_turn_and_then_what_it_left_running() {
     client.initialize().await.unwrap();
     let started = client.start_thread("/workspace", &settings, None).await.unwrap();
     let (watcher, watched) = mpsc::channel(64);
+    let mut watch = |event| drop(watcher.try_send(event));
     let prompt = Prompt::parse("#shell sleep 1000").unwrap();
     let request = request(&started.thread, &prompt);
-    let end = run_turn(&client, &mut events, request, command_started(watched), &watcher)
+    let end = run_turn(&client, &mut events, request, command_started(watched), &mut watch)
         .await
         .unwrap();
     assert_eq!(end.outcome, TurnOutcome::Interrupted);
@@ -512,4 +509,46 @@ async fn a_call_given_up_leaves_no_waiter_behind() {
     played.await.unwrap();
     let ended: Result<_, ClientError> = client.start_thread("/w", &ThreadSettings::default(), None).await;
     assert_eq!(ended, Err(ClientError::Closed));
+}
+
+/// A thread is resumed with the settings that it was started with, whatever Codex kept of it in the container's reach.
+#[tokio::test]
+async fn a_thread_is_resumed_as_it_was_started() {
+    let settings = ThreadSettings {
+        approvals: Approvals::Untrusted,
+        developer_instructions: Some("be brief".to_owned()),
+        ..ThreadSettings::default()
+    };
+    let thread = ThreadId::parse("T").unwrap();
+    let resume = async |answer: Value| {
+        let (client, _events, mut server) = connection();
+        let asked = tokio::spawn(async move {
+            let call = server.said().await.unwrap();
+            let mut answer = answer;
+            answer["id"] = call["id"].clone();
+            server.say(&answer).await;
+            call
+        });
+        let resumed = client.resume_thread(&thread, "/w", &settings, None).await;
+        (resumed, asked.await.unwrap())
+    };
+    let mut kept = thread_started();
+    kept["approvalPolicy"] = json!("untrusted");
+    let (resumed, call) = resume(json!({ "result": kept })).await;
+    assert_eq!(resumed.unwrap().unwrap().thread, thread);
+    assert_eq!(call["method"], "thread/resume");
+    let params = json!({
+        "threadId": "T", "excludeTurns": true, "cwd": "/w", "sandbox": "read-only", "approvalPolicy": "untrusted",
+        "developerInstructions": "be brief",
+    });
+    assert_eq!(call["params"], params);
+
+    let refusal = |message: &str| json!({"error": {"code": -32600, "message": message}});
+    let (nothing_kept, _) = resume(refusal("no rollout found for thread id T")).await;
+    assert_eq!(nothing_kept.unwrap(), None);
+    let (refused, _) = resume(refusal("thread T already has an active writer")).await;
+    assert!(matches!(refused, Err(ClientError::Rejected { .. })));
+    kept["thread"]["id"] = json!("another");
+    let (another, _) = resume(json!({ "result": kept })).await;
+    assert!(matches!(another, Err(ClientError::NotAsAsked { .. })));
 }

@@ -9,7 +9,6 @@ use crate::wire::untrusted::Untrusted;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -25,8 +24,8 @@ pub struct TurnRequest<'a> {
     pub network: NetworkAccess,
 }
 
-/// Runs one turn to its end. `interrupt` stops it when it becomes ready. Events go to `watcher`, and are left out where
-/// it is slow; the end never is. Turns of one connection must not overlap, which `&mut Events` sees to.
+/// Runs one turn to its end. `interrupt` stops it when it becomes ready. Each event goes to `watch`, which must not block.
+/// Turns of one connection must not overlap, which `&mut Events` sees to.
 ///
 /// # Errors
 /// Only where the turn did not begin; a connection that is lost later is a turn that failed.
@@ -35,7 +34,7 @@ pub async fn run_turn(
     events: &mut Events,
     request: TurnRequest<'_>,
     interrupt: impl Future<Output = ()>,
-    watcher: &mpsc::Sender<TurnEvent>,
+    watch: &mut (dyn FnMut(TurnEvent) + Send),
 ) -> Result<TurnEnd, ClientError> {
     let clock = Instant::now();
     let mut interrupt = pin!(interrupt);
@@ -63,11 +62,10 @@ pub async fn run_turn(
     loop {
         for action in machine.step(clock.elapsed(), input) {
             match action {
-                // A full channel is a slow watcher, a closed one nobody who watches.
-                Action::Emit(event) => drop(watcher.try_send(event)),
+                Action::Emit(event) => watch(event),
                 Action::Interrupt => calls.interrupt(),
                 Action::ReadThread => calls.read(),
-                Action::CleanBackground => clean(client, request.thread, watcher).await,
+                Action::CleanBackground => clean(client, request.thread, watch).await,
                 Action::Finish(end) => return Ok(end),
             }
         }
@@ -130,12 +128,11 @@ impl Calls<'_> {
     }
 }
 
-async fn clean(client: &Client, thread: &ThreadId, watcher: &mpsc::Sender<TurnEvent>) {
+async fn clean(client: &Client, thread: &ThreadId, watch: &mut (dyn FnMut(TurnEvent) + Send)) {
     if let Err(cause) = client.clean_background(thread).await {
         let message = format!("what the turn left running may still run: {cause}");
-        // As for every event, nobody needs to listen.
-        drop(watcher.try_send(TurnEvent::Warning {
+        watch(TurnEvent::Warning {
             message: message.into(),
-        }));
+        });
     }
 }

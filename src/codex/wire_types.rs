@@ -147,6 +147,22 @@ pub(super) struct InitializeResponse {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ThreadStartParams<'a> {
+    #[serde(flatten)]
+    pub settings: ThreadSettings<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ThreadResumeParams<'a> {
+    pub thread_id: &'a str,
+    pub exclude_turns: bool,
+    #[serde(flatten)]
+    pub settings: ThreadSettings<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ThreadSettings<'a> {
     pub cwd: &'a str,
     pub sandbox: &'static str,
     pub approval_policy: &'static str,

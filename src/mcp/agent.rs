@@ -6,14 +6,14 @@ use crate::codex::prompt::Prompt;
 use crate::session::asked::Asked;
 use crate::session::error::SessionError;
 use crate::session::handle::{LaunchReport, SessionHandle};
-use crate::session::registry::{Sessions, StartSession, Urgency};
+use crate::session::registry::{Losses, Sessions, StartSession, Urgency};
 use crate::session::turn::TurnReport;
 use crate::workspace::diff::Changes;
 use std::future::Future;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Starts threads, finds them, ends them all.
+/// Starts threads, takes them up, ends their containers all at once.
 pub trait Agent: Clone + Send + Sync + 'static {
     type Thread: AgentThread;
 
@@ -24,7 +24,13 @@ pub trait Agent: Clone + Send + Sync + 'static {
         asked: Asked,
     ) -> impl Future<Output = Result<Self::Thread, SessionError>> + Send;
 
-    fn find(&self, thread: &ThreadId) -> Option<Self::Thread>;
+    /// A thread that was started before, by this server or by one before it; where its container is gone, with a new one.
+    /// Dropping the future gives that launch up.
+    fn take_up(
+        &self,
+        thread: &ThreadId,
+        asked: Asked,
+    ) -> impl Future<Output = Result<Self::Thread, SessionError>> + Send;
 
     /// Ends every session, those that are still launching included, and waits for it. May be called again with
     /// [`Urgency::Immediate`] while the first call waits.
@@ -57,8 +63,8 @@ impl Agent for Sessions {
         Sessions::start(self, start, asked).await
     }
 
-    fn find(&self, thread: &ThreadId) -> Option<SessionHandle> {
-        Sessions::find(self, thread)
+    async fn take_up(&self, thread: &ThreadId, asked: Asked) -> Result<SessionHandle, SessionError> {
+        Sessions::take_up(self, thread, Losses::Count, asked).await
     }
 
     async fn shut_down(&self, urgency: Urgency) {

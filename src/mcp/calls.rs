@@ -1,4 +1,4 @@
-//! Performs a call: starts or finds the thread, runs one turn, follows it to its end.
+//! Performs a call: starts the thread or takes it up, runs one turn, follows it to its end.
 //!
 //! What ends a call early, and what then happens to the work:
 //! - the client cancels it: the turn is interrupted at once, the thread stays; a thread that was still starting is given
@@ -12,7 +12,6 @@ use crate::mcp::progress::{Notifier, Pacer};
 use crate::mcp::result;
 use crate::session::asked::Asked;
 use crate::session::error::SessionError;
-use crate::session::registry::StartSession;
 use crate::session::turn::TurnReport;
 use rmcp::model::CallToolResult;
 use std::time::Instant;
@@ -36,9 +35,11 @@ pub struct CallContext {
 pub async fn codex<A: Agent>(agent: &A, call: CodexCall, context: CallContext) -> CallToolResult {
     let mut pacer = Pacer::new(Instant::now());
     context.notifier.send(pacer.starting(Instant::now()));
-    let launched = launch(agent, call.start, &context, &mut pacer).await;
-    let result = match launched {
-        Launched::Thread(thread) => turn(&thread, call.prompt, &call.notes, &context, &mut pacer).await,
+    let starting = agent.start(call.start, context.asked.clone());
+    let result = match launched::<A>(starting, &context, &mut pacer).await {
+        Launched::Thread(thread) => turn(&thread, call.prompt, &call.notes, &context, &mut pacer)
+            .await
+            .unwrap_or_else(|gone| result::not_started(&gone)),
         Launched::Refused(error) => result::not_started(&error),
         Launched::Cancelled => result::cancelled_while_starting(),
         Launched::ServerEnding => result::server_ending(None),
@@ -47,14 +48,30 @@ pub async fn codex<A: Agent>(agent: &A, call: CodexCall, context: CallContext) -
 }
 
 pub async fn reply<A: Agent>(agent: &A, call: ReplyCall, context: CallContext) -> CallToolResult {
-    let result = match agent.find(&call.thread) {
-        None => result::unknown_thread(&call.thread),
-        Some(thread) => {
-            let mut pacer = Pacer::new(Instant::now());
-            turn(&thread, call.prompt, &call.notes, &context, &mut pacer).await
-        }
-    };
-    finish(result, context).await
+    let mut pacer = Pacer::new(Instant::now());
+    let mut result = taken_up(agent, &call, &context, &mut pacer).await;
+    if result.is_err() {
+        // Its container ended between the look and the turn, which had not begun: the second look finds none.
+        result = taken_up(agent, &call, &context, &mut pacer).await;
+    }
+    finish(result.unwrap_or_else(|gone| result::not_started(&gone)), context).await
+}
+
+/// `Err`: the thread's container was gone before the turn began.
+async fn taken_up<A: Agent>(
+    agent: &A,
+    call: &ReplyCall,
+    context: &CallContext,
+    pacer: &mut Pacer,
+) -> Result<CallToolResult, SessionError> {
+    let taking_up = agent.take_up(&call.thread, context.asked.clone());
+    match launched::<A>(taking_up, context, pacer).await {
+        Launched::Thread(thread) => turn(&thread, call.prompt.clone(), &call.notes, context, pacer).await,
+        Launched::Refused(SessionError::UnknownThread(thread)) => Ok(result::unknown_thread(&thread)),
+        Launched::Refused(error) => Ok(result::not_taken_up(&call.thread, &error)),
+        Launched::Cancelled => Ok(result::cancelled_while_starting()),
+        Launched::ServerEnding => Ok(result::server_ending(Some(&call.thread))),
+    }
 }
 
 /// Progress goes out before the result, unless the server ends: then nobody may be reading any more.
@@ -73,14 +90,13 @@ enum Launched<T> {
     ServerEnding,
 }
 
-/// Leaving the loop drops the start, which gives it up.
-async fn launch<A: Agent>(
-    agent: &A,
-    start: StartSession,
+/// Leaving the loop drops the launch, which gives it up.
+async fn launched<A: Agent>(
+    launching: impl Future<Output = Result<A::Thread, SessionError>>,
     context: &CallContext,
     pacer: &mut Pacer,
 ) -> Launched<A::Thread> {
-    let mut starting = std::pin::pin!(agent.start(start, context.asked.clone()));
+    let mut starting = std::pin::pin!(launching);
     loop {
         tokio::select! {
             biased;
@@ -97,29 +113,34 @@ async fn launch<A: Agent>(
     }
 }
 
+/// `Err`: the thread's container was gone before the turn began.
 async fn turn<T: AgentThread>(
     thread: &T,
     prompt: Prompt,
     notes: &[Note],
     context: &CallContext,
     pacer: &mut Pacer,
-) -> CallToolResult {
+) -> Result<CallToolResult, SessionError> {
     context.notifier.send(pacer.thread_ready(thread.id(), Instant::now()));
     let Some(end) = follow(thread, prompt, context, pacer).await else {
-        return result::server_ending(Some(thread.id()));
+        return Ok(result::server_ending(Some(thread.id())));
     };
+    if let Err(gone @ SessionError::NotBegun(_)) = end {
+        return Err(gone);
+    }
     let changes = tokio::select! {
         biased;
-        () = context.ending.cancelled() => return result::server_ending(Some(thread.id())),
+        () = context.ending.cancelled() => return Ok(result::server_ending(Some(thread.id()))),
         changes = thread.changes() => changes,
     };
-    result::ended(result::Ended {
+    let ended = result::ended(result::Ended {
         thread: thread.id(),
         report: thread.report(),
         notes,
         end,
         changes,
-    })
+    });
+    Ok(ended)
 }
 
 /// `None` where the server ends first.

@@ -101,6 +101,7 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
             .iter()
             .map(|warning| format!("Codex warned: {warning}")),
     );
+    notes.extend(ended.end.as_ref().ok().and_then(|turn| turn.interrupted_before.clone()));
     let changes = match ended.changes {
         Ok(changes) => Some(changes),
         Err(error) => {
@@ -275,11 +276,16 @@ pub fn bad_arguments(tool: &str, error: &ArgumentError) -> CallToolResult {
     failed(format!("{tool}: {error}"))
 }
 
+/// The thread is there, and its container could not be.
+pub fn not_taken_up(thread: &ThreadId, error: &SessionError) -> CallToolResult {
+    failed(format!("Thread {thread} could not be continued: {error}"))
+}
+
 /// The removed server's words, which some clients match, and then what to do.
 pub fn unknown_thread(thread: &ThreadId) -> CallToolResult {
     failed(format!(
-        "Session not found for thread_id: {thread}. Threads end with the server that started them: start a new one \
-         with `{CODEX}`, and say in its prompt what it has to know."
+        "Session not found for thread_id: {thread}. Start a new thread with `{CODEX}`, and say in its prompt what it has \
+         to know; `codex-mcp sessions list` shows the operator those that are kept."
     ))
 }
 
@@ -325,8 +331,10 @@ mod tests {
     use crate::mcp::schema;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
+    use crate::session::store::path_text::PathText;
     use crate::workspace::diff::ChangeKind;
     use serde_json::json;
+    use std::path::Path;
 
     fn thread() -> ThreadId {
         ThreadId::parse("0199").expect("an id")
@@ -345,6 +353,7 @@ mod tests {
         };
         TurnReport {
             end,
+            interrupted_before: None,
             egress_denied: Vec::new(),
             spending: Spending::default(),
         }
@@ -368,7 +377,7 @@ mod tests {
             engine: "podman 4.3.1".into(),
             rootless: false,
             image: "codex".into(),
-            workspace: "/workspace".into(),
+            workspace: PathText::of(Path::new("/workspace")),
             model: "gpt-5.5".into(),
             limits: vec![ProvenLimit {
                 name: LimitName::Memory,
@@ -441,6 +450,7 @@ mod tests {
 
     fn refused(outcome: TurnOutcome, denied: Vec<DeniedEgress>) -> CallToolResult {
         let turn = TurnReport {
+            interrupted_before: None,
             egress_denied: denied,
             ..end("done", outcome)
         };

@@ -7,15 +7,17 @@ use crate::mcp::agent::{Agent, AgentThread};
 use crate::mcp::stdio::{ServeError, serve};
 use crate::plan::identity::SessionId;
 use crate::session::asked::{Asked, Asker};
-use crate::session::error::SessionError;
+use crate::session::error::{EndReason, SessionError};
 use crate::session::handle::LaunchReport;
 use crate::session::registry::{StartSession, Urgency};
+use crate::session::store::path_text::PathText;
 use crate::session::turn::{Spending, TurnReport};
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::diff::{ChangeKind, Changes, FileChange};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc};
@@ -52,6 +54,8 @@ struct ScriptedThread {
     report: Arc<LaunchReport>,
     seen: mpsc::UnboundedSender<Seen>,
     one_turn: Arc<tokio::sync::Mutex<()>>,
+    /// Whether its container was gone once, as for the prompt `parked`.
+    parked: Arc<AtomicBool>,
 }
 
 impl Agent for Scripted {
@@ -80,7 +84,7 @@ impl Agent for Scripted {
                 engine: "scripted".into(),
                 rootless: true,
                 image: "scripted".into(),
-                workspace: PathBuf::from("/workspace"),
+                workspace: PathText::of(Path::new("/workspace")),
                 model: "gpt-5.5".into(),
                 limits: Vec::new(),
                 warnings: Vec::new(),
@@ -88,13 +92,15 @@ impl Agent for Scripted {
             }),
             seen: self.0.seen.clone(),
             one_turn: Arc::default(),
+            parked: Arc::default(),
         };
         threads.insert(name, thread.clone());
         Ok(thread)
     }
 
-    fn find(&self, thread: &ThreadId) -> Option<ScriptedThread> {
-        self.0.threads.lock().expect("threads").get(thread.as_str()).cloned()
+    async fn take_up(&self, thread: &ThreadId, _asked: Asked) -> Result<ScriptedThread, SessionError> {
+        let known = self.0.threads.lock().expect("threads").get(thread.as_str()).cloned();
+        known.ok_or_else(|| SessionError::UnknownThread(thread.clone()))
     }
 
     async fn shut_down(&self, urgency: Urgency) {
@@ -146,6 +152,9 @@ impl AgentThread for ScriptedThread {
             return Err(SessionError::TurnCancelled);
         }
         let prompt = prompt.as_str().to_owned();
+        if prompt == "parked" && !self.parked.swap(true, Ordering::SeqCst) {
+            return Err(SessionError::NotBegun(EndReason::Stopped));
+        }
         let _ = self.seen.send(Seen::Turn {
             thread: self.name(),
             prompt: prompt.clone(),
@@ -182,6 +191,7 @@ impl AgentThread for ScriptedThread {
                 usage: Usage::default(),
                 outcome,
             },
+            interrupted_before: None,
             egress_denied: Vec::new(),
             spending: Spending::default(),
         })
@@ -398,6 +408,17 @@ async fn a_call_and_its_reply_have_the_removed_servers_shape() {
         .call("codex-reply", json!({"prompt": "old", "conversationId": "thread-1"}))
         .await;
     assert_eq!(text(&third), "old");
+}
+
+#[tokio::test]
+async fn a_thread_whose_container_ended_just_before_the_turn_is_taken_up_again() {
+    let mut client = Client::initialized().await;
+    client.call("codex", json!({"prompt": "hello"})).await;
+    let reply = client
+        .call("codex-reply", json!({"prompt": "parked", "threadId": "thread-1"}))
+        .await;
+    assert_eq!(text(&reply), "parked");
+    assert_eq!(reply.get("isError"), None);
 }
 
 /// A client library, with its own idea of what a result is, takes ours.

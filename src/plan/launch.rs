@@ -8,7 +8,7 @@ use crate::plan::network::NetworkPlan;
 use crate::plan::secrets::PlannedSecret;
 use crate::supervise::owner::Owner;
 use crate::wire::contract::{GuestSpec, SpawnRequest};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -126,14 +126,14 @@ pub enum SelinuxRelabel {
 }
 
 /// A limit that this machine can't enforce.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unenforced {
     pub limit: LimitName,
     pub reason: String,
     pub remedy: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitName {
     Memory,

@@ -9,7 +9,7 @@
 use crate::config::Enforcement;
 use crate::plan::launch::{LaunchPlan, LimitName, Mount, MountAccess, UserMapping};
 use crate::wire::contract::{CONTRACT, Figures, LimitReading, MountReading, Ready};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What was proven about the resource limits. Everything else that is promised holds, or there is no `Proof`.
@@ -41,7 +41,7 @@ impl Proof {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProvenLimit {
     pub name: LimitName,
     /// In the plan's own unit: bytes, thousandths of a CPU, processes.

@@ -3,7 +3,7 @@
 use crate::config::rule::Rule;
 use crate::plan::identity::SessionId;
 use crate::plan::secrets::PlannedSecret;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,7 +28,7 @@ pub struct WorkspaceRequest {
     pub has_git_dir: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkspaceAccess {
     ReadOnly,

@@ -1,5 +1,5 @@
-//! The loop of one session: takes turns one at a time, watches the container, ends when told to or when the container
-//! does. The only owner of the container.
+//! The loop of one container's life: takes turns one at a time, watches, ends when told to, when there is nothing to do, or
+//! when the container does. The only owner of the container. The session goes on without it.
 
 use crate::audit::record::Outcome;
 use crate::auth::broker::SessionBroker;
@@ -10,16 +10,21 @@ use crate::codex::prompt::Prompt;
 use crate::codex::turn_runner::{TurnRequest, run_turn};
 use crate::egress::SessionEgress;
 use crate::session::asked::Asked;
+use crate::session::blocking::blocking;
 use crate::session::container::Container;
+use crate::session::disk::DiskWatch;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::journal::SessionJournal;
+use crate::session::parking;
 use crate::session::registry::Urgency;
+use crate::session::stop_request;
+use crate::session::store::now;
+use crate::session::store::record::State;
+use crate::session::store::stored::Kept;
+use crate::session::transcript::{Line, Transcript};
 use crate::session::turn::TurnReport;
-use crate::session::workspace_copy::WorkspaceCopy;
 use crate::wire::contract::ProcessEnd;
 use crate::wire::link::Ending;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -30,24 +35,59 @@ pub(super) const QUEUE: usize = 16;
 const END_SETTLES: Duration = Duration::from_secs(3);
 
 pub(super) struct Actor {
+    /// As Codex calls it.
     pub thread: ThreadId,
-    pub container: Container,
+    pub perils: Perils,
     pub egress: SessionEgress,
     pub broker: SessionBroker,
     pub client: Client,
     pub events: Events,
-    /// The app-server's process.
-    pub codex: Ending,
-    pub turn_limit: Duration,
+    pub bounds: Bounds,
     pub network: NetworkAccess,
     /// Of the thread so far.
     pub usage: Usage,
+    /// Turns that began so far, in this container and before.
+    pub turns: u64,
+    /// What became of the thread's last turn, where it never came to an end: told with the next one.
+    pub interrupted: Option<String>,
     pub orders: mpsc::Receiver<TurnOrder>,
-    pub stop: watch::Receiver<Option<Urgency>>,
     pub ended: watch::Sender<Option<EndReason>>,
-    pub copy: Arc<WorkspaceCopy>,
+    pub kept: Kept,
+    pub transcript: Transcript,
     pub journal: SessionJournal,
-    pub state_dir: PathBuf,
+}
+
+/// The container, and all that ends it.
+pub(super) struct Perils {
+    pub container: Container,
+    /// The app-server's process.
+    pub codex: Ending,
+    pub disk: DiskWatch,
+    pub stop: watch::Receiver<Option<StopOrder>>,
+}
+
+/// What the operator set for every session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// The longest that a turn may take.
+    pub turn: Duration,
+    /// The longest without a turn.
+    pub idle: Duration,
+    /// Losses in a row after which it is not started again by itself.
+    pub restarts: u32,
+}
+
+/// A session is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StopOrder {
+    pub urgency: Urgency,
+    pub by: StoppedBy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StoppedBy {
+    Server,
+    Caller,
 }
 
 /// A turn that is asked for.
@@ -57,6 +97,7 @@ pub(super) struct TurnOrder {
     pub events: mpsc::Sender<TurnEvent>,
     /// Interrupts this turn and no other, or keeps it from beginning.
     pub cancelled: CancellationToken,
+    /// Dropped without an answer where the turn never began.
     pub reply: Reply,
 }
 
@@ -68,38 +109,38 @@ enum Turned {
     Ended(TurnEnd),
     /// It did not begin; the thread goes on.
     Refused(ClientError),
-    /// The session is over, and the turn with it.
+    /// The container is gone, and the turn with it.
     Over(EndReason),
 }
 
 impl Actor {
     pub async fn run(mut self) {
         let (reason, unanswered) = self.live().await;
-        // From here on nothing is accepted; what waits is answered with the reason.
+        // From here on nothing is accepted; what waits is told that it has not begun.
         self.orders.close();
-        self.container.stop(hurried(&mut self.stop)).await;
-        // Nothing writes the copy any more.
-        let reason = match reason {
-            EndReason::Lost { why, .. } => {
-                let salvaged = self
-                    .copy
-                    .salvage(&self.state_dir, &self.container.plan().session, &self.journal)
-                    .await;
-                EndReason::Lost { why, salvaged }
-            }
-            other => other,
-        };
+        let Perils { container, stop, .. } = &mut self.perils;
+        container.stop(hurried(stop)).await;
         self.journal.ended(&reason).await;
+        let turn = unanswered.is_some().then_some(self.turns);
+        let why = reason.to_string();
+        self.transcript.note(turn, &Line::Ended { why });
+        self.transcript.close().await;
+        // Its files are nobody's any more once this is done: another server may take the session up at once.
+        let (kept, ended, restarts) = (self.kept.clone(), reason.clone(), self.bounds.restarts);
+        blocking(move || {
+            if let Some(stored) = kept.take() {
+                stored.let_go_or_warn(|record| parking::ended(record, &ended, turn, restarts, now()));
+            }
+        })
+        .await;
         if let Some(reply) = unanswered {
             // The caller may have given up on the turn.
             let _ = reply.send(Err(SessionError::Ended(reason.clone())));
         }
         self.ended.send_replace(Some(reason));
-        self.copy.close().await;
-        self.container.remove_files().await;
     }
 
-    /// Runs until the session is to end; says why, and who still waits for a turn.
+    /// Runs until the container is to end; says why, and who still waits for a turn.
     async fn live(&mut self) -> (EndReason, Option<Reply>) {
         loop {
             let order = match self.idle().await {
@@ -117,8 +158,8 @@ impl Actor {
                 let _ = reply.send(Err(SessionError::TurnCancelled));
                 continue;
             }
-            if let Err(error) = self.journal.turn_started(asked) {
-                let _ = reply.send(Err(error.into()));
+            if let Err(error) = self.begin(asked, &prompt).await {
+                let _ = reply.send(Err(error));
                 continue;
             }
             let unwanted = async {
@@ -131,11 +172,7 @@ impl Actor {
             let answer = match self.turn(&prompt, &events, unwanted).await {
                 Turned::Ended(end) => {
                     self.journal.turn_ended(Ok(&end), self.usage);
-                    Ok(TurnReport {
-                        end,
-                        egress_denied: self.egress.take_denied(),
-                        spending: self.broker.spending(),
-                    })
+                    Ok(self.report(end))
                 }
                 Turned::Refused(error) => {
                     self.journal.turn_ended(Err(Outcome::Refused), self.usage);
@@ -146,19 +183,70 @@ impl Actor {
                     return (reason, Some(reply));
                 }
             };
+            self.note_end(&answer).await;
             // The caller may have given up on the turn.
             let _ = reply.send(answer);
         }
     }
 
+    /// Everything that has to be written down before a turn begins.
+    async fn begin(&mut self, asked: Asked, prompt: &Prompt) -> Result<(), SessionError> {
+        self.journal.turn_started(asked)?;
+        let turn = self.turns + 1;
+        let begun = self.kept.update(move |record| {
+            record.turns = turn;
+            record.state = State::Live { turn: Some(turn) };
+        });
+        if let Err(error) = begun.await {
+            self.journal.turn_ended(Err(Outcome::Refused), self.usage);
+            return Err(error.into());
+        }
+        self.turns = turn;
+        let text = prompt.as_str().to_owned();
+        self.transcript.note(Some(turn), &Line::Prompt { text });
+        Ok(())
+    }
+
+    fn report(&mut self, end: TurnEnd) -> TurnReport {
+        TurnReport {
+            end,
+            interrupted_before: self.interrupted.take(),
+            egress_denied: self.egress.take_denied(),
+            spending: self.broker.spending(),
+        }
+    }
+
+    async fn note_end(&mut self, answer: &Result<TurnReport, SessionError>) {
+        let (status, error) = match answer {
+            Ok(report) => match &report.end.outcome {
+                TurnOutcome::Completed => ("completed", None),
+                TurnOutcome::Interrupted => ("interrupted", None),
+                TurnOutcome::Failed(error) => ("failed", Some(error.to_string())),
+            },
+            Err(error) => ("refused", Some(error.to_string())),
+        };
+        self.transcript
+            .note(Some(self.turns), &Line::TurnEnded { status, error });
+        let usage = self.usage;
+        let noted = self.kept.update(move |record| {
+            record.state = State::Live { turn: None };
+            record.usage = usage;
+            parking::turn_ended(record);
+        });
+        if let Err(error) = noted.await {
+            // The turn has happened. A record that says it still runs errs on the safe side.
+            tracing::warn!(%error, "the end of a turn is not on record");
+        }
+    }
+
     /// Waits for a turn to run, or for the reason that there is none.
     async fn idle(&mut self) -> Result<TurnOrder, EndReason> {
+        let limit = self.bounds.idle;
         tokio::select! {
             biased;
-            () = stopped(&mut self.stop) => Err(EndReason::Stopped),
-            why = lost(&mut self.container, &mut self.codex) => Err(EndReason::lost(why)),
-            failure = self.journal.unaudited() => Err(EndReason::Unaudited(failure)),
+            reason = self.perils.next(&self.journal, &self.kept) => Err(reason),
             order = self.orders.recv() => order.ok_or(EndReason::Abandoned),
+            () = tokio::time::sleep(limit) => Err(EndReason::Idle { limit }),
         }
     }
 
@@ -172,17 +260,23 @@ impl Actor {
         let request = TurnRequest {
             thread: &self.thread,
             prompt,
-            limit: self.turn_limit,
+            limit: self.bounds.turn,
             usage: self.usage,
             network: self.network,
         };
-        let turn = run_turn(&self.client, &mut self.events, request, unwanted, watcher);
+        let (transcript, turn) = (&mut self.transcript, Some(self.turns));
+        let mut watch = |event: TurnEvent| {
+            transcript.note(turn, &Line::Event(event.clone()));
+            // A full channel is a slow watcher, a closed one nobody who watches.
+            drop(watcher.try_send(event));
+        };
+        let turn = run_turn(&self.client, &mut self.events, request, unwanted, &mut watch);
         let end = tokio::select! {
             biased;
             end = turn => end,
-            why = lost(&mut self.container, &mut self.codex) => return Turned::Over(EndReason::lost(why)),
-            () = stopped(&mut self.stop) => return Turned::Over(EndReason::Stopped),
-            failure = self.journal.unaudited() => return Turned::Over(EndReason::Unaudited(failure)),
+            reason = self.perils.next(&self.journal, &self.kept) => {
+                return Turned::Over(reason);
+            }
         };
         match end {
             Ok(end) => {
@@ -201,34 +295,64 @@ impl Actor {
 
     /// The app-server's stream broke, which says nothing about why; the end of its process or container does.
     async fn why_lost(&mut self, otherwise: String) -> EndReason {
-        let settling = tokio::time::timeout(END_SETTLES, lost(&mut self.container, &mut self.codex));
-        EndReason::lost(settling.await.unwrap_or(otherwise))
+        let settling = tokio::time::timeout(END_SETTLES, self.perils.lost());
+        settling.await.unwrap_or_else(|_| EndReason::lost(otherwise))
+    }
+}
+
+impl Perils {
+    /// Waits for whatever ends the container, and says what it was. May be dropped and asked again.
+    async fn next(&mut self, journal: &SessionJournal, kept: &Kept) -> EndReason {
+        let Self {
+            container,
+            codex,
+            disk,
+            stop,
+        } = self;
+        tokio::select! {
+            biased;
+            reason = stopped(stop) => reason,
+            reason = lost(container, codex) => reason,
+            failure = journal.unaudited() => EndReason::Unaudited(failure),
+            verdict = disk.watch() => EndReason::DiskLimit { why: verdict.to_string() },
+            () = stop_request::made(kept.root()) => EndReason::Stopped,
+        }
+    }
+
+    async fn lost(&mut self) -> EndReason {
+        lost(&mut self.container, &mut self.codex).await
     }
 }
 
 /// Waits until the container or the app-server in it has ended by itself, and says which and why. The container is
 /// asked first: when it goes, so does the app-server.
-async fn lost(container: &mut Container, codex: &mut Ending) -> String {
+async fn lost(container: &mut Container, codex: &mut Ending) -> EndReason {
     tokio::select! {
         biased;
-        why = container.ended() => why,
-        Ok(end) = codex.wait() => match end {
+        reason = container.ended() => reason,
+        Ok(end) = codex.wait() => EndReason::lost(match end {
             ProcessEnd::Code(code) => format!("Codex ended by itself with code {code}"),
             ProcessEnd::Signal(_) if container.memory_kills() > 0 => container.memory_limit_reached(),
             ProcessEnd::Signal(signal) => format!("Codex was ended by signal {signal}"),
-        },
+        }),
     }
 }
 
-async fn stopped(stop: &mut watch::Receiver<Option<Urgency>>) {
-    if stop.wait_for(Option::is_some).await.is_err() {
+async fn stopped(stop: &mut watch::Receiver<Option<StopOrder>>) -> EndReason {
+    let order = stop.wait_for(Option::is_some).await.map(|order| *order);
+    match order {
+        Ok(Some(StopOrder {
+            by: StoppedBy::Caller, ..
+        })) => EndReason::Stopped,
+        Ok(_) => EndReason::ServerEnded,
         // Every handle is gone, which the orders' channel reports.
-        std::future::pending::<()>().await;
+        Err(_) => std::future::pending().await,
     }
 }
 
-async fn hurried(stop: &mut watch::Receiver<Option<Urgency>>) {
-    if stop.wait_for(|asked| *asked == Some(Urgency::Immediate)).await.is_err() {
+async fn hurried(stop: &mut watch::Receiver<Option<StopOrder>>) {
+    let at_once = |order: &Option<StopOrder>| order.is_some_and(|order| order.urgency == Urgency::Immediate);
+    if stop.wait_for(at_once).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

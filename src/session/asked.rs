@@ -2,6 +2,7 @@
 
 use crate::wire::untrusted::Untrusted;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The longest name, version or request id that is kept, in characters.
 const MAX_NAME: usize = 128;
@@ -23,6 +24,15 @@ pub enum Asker {
     CommandLine,
     /// By its own word: one line each, bounded.
     McpClient { name: String, version: String },
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommandLine => f.write_str("command line"),
+            Self::McpClient { name, version } => write!(f, "{name} {version}"),
+        }
+    }
 }
 
 impl Asked {

@@ -1,10 +1,9 @@
-//! One container: started, proven, watched, ended, and its files removed with it.
+//! One container: started, proven, watched, ended. The session's files are not its own: they were there before it and stay.
 //!
-//! It must never start anything inside before the proof, and never outlive its removal: whoever holds a [`Container`] ends
-//! it by [`Container::stop`]; dropped without that, its client is killed and the rest is left to the next sweep.
+//! It must never start anything inside before the proof: whoever holds a [`Container`] ends it by [`Container::stop`];
+//! dropped without that, its client is killed and the rest is left to the next sweep.
 
 use crate::auth::broker::SessionBroker;
-use crate::codex::event::ThreadId;
 use crate::codex::launch::last_words;
 use crate::config::network::MOST_CONNECTIONS;
 use crate::config::quantity::Rounded;
@@ -12,8 +11,7 @@ use crate::egress::SessionEgress;
 use crate::engine::argv;
 use crate::plan::launch::{LaunchPlan, LimitName};
 use crate::plan::proof::{self, Proof};
-use crate::session::directory::SessionDirectory;
-use crate::session::error::SessionError;
+use crate::session::error::{EndReason, SessionError};
 use crate::session::ground::Ground;
 use crate::supervise::child::Child;
 use crate::supervise::ladder::{Graces, Outcome};
@@ -24,6 +22,7 @@ use crate::wire::link::{self, GuestLink, GuestStreams, LinkEnd, LinkError, Opene
 use crate::wire::mux;
 use crate::wire::untrusted::Untrusted;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
@@ -32,17 +31,16 @@ use tokio_util::task::AbortOnDropHandle;
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long after its pipe an engine's client may take to end.
 const CLIENT_FOLLOWS: Duration = Duration::from_secs(5);
-/// How long an end waits for the session's files to be gone. What takes longer goes on beside it.
-const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
 /// An engine's client ends with 128 + SIGKILL where the container's PID 1 was killed.
 const KILLED: i32 = 137;
+/// The guest's own code where its wall clock is over (`guest::service::Ending`).
+const WALL_CLOCK: i32 = 124;
 
 /// A container, and all that goes with it.
 pub struct Container {
     child: Child,
     plan: LaunchPlan,
     ground: Arc<Ground>,
-    directory: Option<SessionDirectory>,
     /// `None` before the guest is ready, and once the pipe was closed on purpose.
     link: Option<GuestLink>,
     proof: Option<Proof>,
@@ -51,35 +49,21 @@ pub struct Container {
 }
 
 impl Container {
-    /// Starts the engine's client. The files go with the container, also where it can't be started.
-    pub async fn start(
-        ground: Arc<Ground>,
-        plan: LaunchPlan,
-        directory: SessionDirectory,
-    ) -> Result<Self, SessionError> {
+    /// Starts the engine's client, in the session's directory.
+    pub async fn start(ground: Arc<Ground>, plan: LaunchPlan, directory: &Path) -> Result<Self, SessionError> {
         // On an out-of-memory kill conmon leaves a file named `oom` where its client was started.
-        let command = argv::run(&plan).in_directory(directory.root());
+        let command = argv::run(&plan).in_directory(directory);
         tracing::debug!(%command, "starting the container");
-        match ground
-            .engine
-            .spawner()
-            .spawn(&command, ground.engine.env(), Stdin::Piped)
-            .await
-        {
-            Ok(child) => Ok(Self {
-                child,
-                plan,
-                ground,
-                directory: Some(directory),
-                link: None,
-                proof: None,
-                serving: None,
-            }),
-            Err(error) => {
-                directory.remove_or_warn();
-                Err(error.into())
-            }
-        }
+        let spawner = ground.engine.spawner();
+        let child = spawner.spawn(&command, ground.engine.env(), Stdin::Piped).await?;
+        Ok(Self {
+            child,
+            plan,
+            ground,
+            link: None,
+            proof: None,
+            serving: None,
+        })
     }
 
     /// Shakes hands with the guest and proves what it read back. Nothing untrusted runs before that: the host starts
@@ -126,26 +110,12 @@ impl Container {
         &self.plan
     }
 
-    /// Records that the session has a thread, so that a crash leaves its workspace to its user.
-    pub fn record_thread(&self, thread: &ThreadId) -> Result<(), SessionError> {
-        let Some(directory) = &self.directory else {
-            return Ok(());
-        };
-        directory
-            .record_thread(thread.as_str())
-            .map_err(|source| SessionError::Files {
-                what: "can't write below",
-                path: directory.root().to_owned(),
-                source,
-            })
-    }
-
     fn engine_name(&self) -> String {
         self.plan.engine.kind.to_string()
     }
 
     /// Waits until the container is gone by itself, and says why as far as it is known. May be dropped and asked again.
-    pub async fn ended(&mut self) -> String {
+    pub async fn ended(&mut self) -> EndReason {
         let link_ended = async {
             match &self.link {
                 Some(link) => link.ended().await,
@@ -157,7 +127,7 @@ impl Container {
             biased;
             end = link_ended => {
                 if end.is_violation() {
-                    return format!("{end}; the session was ended for it");
+                    return EndReason::lost(format!("{end}; the session was ended for it"));
                 }
                 // The pipe closes a moment before its client ends.
                 tokio::time::timeout(CLIENT_FOLLOWS, self.child.wait()).await.ok()
@@ -165,6 +135,10 @@ impl Container {
             status = self.child.wait() => Some(status),
         };
         let how = match status.map(|status| status.map(|status| status.code())) {
+            Some(Ok(Some(WALL_CLOCK))) => {
+                let limit = self.plan.limits.wall;
+                return EndReason::WallClock { limit };
+            }
             Some(Ok(Some(KILLED))) => match self.memory_kills() {
                 0 => "its container was killed (exit 137), cause unproven".to_owned(),
                 _ => self.memory_limit_reached(),
@@ -174,10 +148,10 @@ impl Container {
             Some(Err(_)) | None => format!("{} closed its pipe", self.engine_name()),
         };
         let stderr = self.child.stderr_text().await;
-        match last_words(&stderr) {
+        EndReason::lost(match last_words(&stderr) {
             Some(line) => format!("{how}. Its last words: {}", Untrusted::new(line).one_line(300)),
             None => how,
-        }
+        })
     }
 
     /// How often the kernel killed inside for memory, by the guest's word. Without a limit of its own, what was killed may
@@ -227,17 +201,6 @@ impl Container {
         .await;
         if outcome == Outcome::MayRemain {
             tracing::warn!(name = %self.plan.name, "the engine did not confirm that the container is gone; the next start looks");
-        }
-    }
-
-    /// Removes its files, after [`Self::stop`].
-    pub async fn remove_files(mut self) {
-        if let Some(directory) = self.directory.take() {
-            // Thousands of files take their time, which is not the runtime's.
-            let removing = tokio::task::spawn_blocking(move || directory.remove_or_warn());
-            if tokio::time::timeout(REMOVAL_LIMIT, removing).await.is_err() {
-                tracing::warn!(session = %self.plan.session, "the session's files are still being removed");
-            }
         }
     }
 }

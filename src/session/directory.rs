@@ -1,25 +1,20 @@
-//! A session's files on the host: made before its container, removed after it.
+//! A session's files on the host: its directory outlives its containers.
 //!
 //! Below `state_dir/sessions/ID` (0700, ours): the Codex home that the container writes, the sealed files that it sees
-//! read-only, the copy of the workspace, and who owns the session. Nothing in here is read back as a path, and the two
-//! directories that the container writes are only ever read through [`crate::workspace::tree`].
-#![expect(clippy::disallowed_methods, reason = "makes and removes a session's directory")]
+//! read-only, the workspace, and what only this host sees: the record, the lock, the log of what happened, the private git
+//! directory. Nothing that the container writes is read back as a path, and only ever through
+//! [`crate::workspace::tree`].
+#![expect(clippy::disallowed_methods, reason = "makes and removes a session's files")]
 
 use crate::plan::decide::SessionFiles;
-use crate::plan::identity::SessionId;
 use crate::plan::launch::ContainerUser;
 use crate::plan::paths::{SEALED_DIRS, SEALED_FILES};
 use crate::session::removal::{RemovalError, remove_tree};
 use crate::session::secrets;
-use crate::supervise::owner::Owner;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-
-const OWNER_FILE: &str = "owner.json";
-/// Names the Codex thread; written when there is one.
-pub const THREAD_FILE: &str = "thread";
 
 /// What is in the files that the container sees and can't change.
 #[derive(Debug, Clone, Copy)]
@@ -39,40 +34,38 @@ pub struct SessionDirectory {
 }
 
 impl SessionDirectory {
-    /// Makes the directory and its record of the owner; everything else is filled in by [`Self::seal`] and by the copy.
-    pub fn create(state_dir: &Path, session: &SessionId, owner: &Owner) -> io::Result<Self> {
-        let sessions = state_dir.join("sessions");
-        private_dir_all(&sessions)?;
-        let root = sessions.join(session.as_str());
-        DirBuilder::new().mode(0o700).create(&root)?;
-        let directory = Self {
-            files: SessionFiles::below(&root),
-            root,
-        };
-        fs::write(directory.root.join(OWNER_FILE), serde_json::to_vec(owner)?)?;
-        Ok(directory)
+    /// Of one that is there.
+    pub fn at(root: &Path) -> Self {
+        Self {
+            files: SessionFiles::below(root),
+            root: root.to_owned(),
+        }
     }
 
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Writes what the container sees read-only, and the empty Codex home.
+    /// Writes what the container sees read-only, anew for each launch, and makes the Codex home where there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// Also where the home is not as we made it: it belongs to another user, or what lies below our mounts was replaced.
     pub fn seal(&self, contents: &Sealed<'_>, user: &ContainerUser) -> io::Result<()> {
-        let home = &self.files.codex_home;
         let sealed = &self.files.sealed;
-        DirBuilder::new().mode(0o700).create(home)?;
+        // Ours alone: the container sees single files of it, read-only.
+        if sealed.exists() {
+            fs::remove_dir_all(sealed)?;
+        }
         DirBuilder::new().mode(0o755).create(sealed)?;
         for name in SEALED_FILES {
-            let path = sealed.join(name);
-            write_sealed(&path, if name == "config.toml" { contents.config } else { "" })?;
-            // The mount point: a bind mount needs something to lie on, and one made here by us is not the
-            // container's to replace.
-            fs::write(home.join(name), "")?;
+            write_sealed(
+                &sealed.join(name),
+                if name == "config.toml" { contents.config } else { "" },
+            )?;
         }
         for name in SEALED_DIRS {
             DirBuilder::new().mode(0o755).create(sealed.join(name))?;
-            DirBuilder::new().mode(0o755).create(home.join(name))?;
         }
         let offered = [
             (&self.files.ca_bundle, contents.ca_bundle),
@@ -81,22 +74,40 @@ impl SessionDirectory {
         for (path, text) in offered {
             text.map_or(Ok(()), |text| write_sealed(path, text))?;
         }
-        give(home, user)
+        self.home(user)
     }
 
-    /// Records that the session has a thread: from now on its workspace may hold a user's work.
-    pub fn record_thread(&self, thread: &str) -> io::Result<()> {
-        fs::write(self.root.join(THREAD_FILE), thread)
-    }
-
-    /// [`Self::remove`]; a failure is logged, and the next start's sweep tries again.
-    pub fn remove_or_warn(self) {
-        // Without a thread on record the sweep may take what is left.
-        let _ = fs::remove_file(self.root.join(THREAD_FILE));
-        let root = self.root.clone();
-        if let Err(error) = self.remove() {
-            tracing::warn!(path = %root.display(), %error, "could not remove a session's directory");
+    /// The mount points: a bind mount needs something to lie on, and one made here by us is not the container's to replace.
+    fn home(&self, user: &ContainerUser) -> io::Result<()> {
+        let home = &self.files.codex_home;
+        match DirBuilder::new().mode(0o700).create(home) {
+            Ok(()) => chown(home, Some(user.host_uid), Some(user.host_gid))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let owner = fs::symlink_metadata(home)?.uid();
+                if owner != user.host_uid {
+                    return Err(io::Error::other(format!(
+                        "the session's files belong to user {owner} and its container would run as {}: use the engine that it \
+                         was started with",
+                        user.host_uid
+                    )));
+                }
+            }
+            Err(error) => return Err(error),
         }
+        for name in SEALED_FILES {
+            mount_point(&home.join(name), fs::Metadata::is_file, |path| fs::write(path, ""))?;
+        }
+        for name in SEALED_DIRS {
+            mount_point(&home.join(name), fs::Metadata::is_dir, |path| {
+                DirBuilder::new().mode(0o755).create(path)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a container needs while it runs and nobody after it.
+    pub fn container_ended(&self) -> Result<(), RemovalError> {
+        secrets::remove(&self.root)
     }
 
     /// Removes everything. Called when the container is gone. The secrets first: as long as one is left, so is the record of
@@ -107,6 +118,23 @@ impl SessionDirectory {
     }
 }
 
+/// A link in its place would have the engine mount our file wherever it points.
+fn mount_point(
+    path: &Path,
+    fits: fn(&fs::Metadata) -> bool,
+    make: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if fits(&found) => Ok(()),
+        Ok(_) => Err(io::Error::other(format!(
+            "{} was replaced: the session was tampered with and is not started again",
+            path.display()
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
+        Err(error) => Err(error),
+    }
+}
+
 /// A directory that nobody else can look into, with its parents.
 pub fn private_dir_all(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).recursive(true).create(path)
@@ -114,18 +142,13 @@ pub fn private_dir_all(path: &Path) -> io::Result<()> {
 
 /// Readable to the container's user, whoever that is on the host; writable to nobody.
 fn write_sealed(path: &Path, text: &str) -> io::Result<()> {
+    // Where it is there, it is 0444, which the write would fail on for everybody but root.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     fs::write(path, text)?;
     fs::set_permissions(path, Permissions::from_mode(0o444))
-}
-
-/// Gives a directory to the user that the container runs as; a no-op where that is us.
-fn give(path: &Path, user: &ContainerUser) -> io::Result<()> {
-    chown(path, Some(user.host_uid), Some(user.host_gid))
-}
-
-/// The owner that a session directory names, where it can be read.
-pub fn owner_of(session_dir: &Path) -> Option<Owner> {
-    serde_json::from_slice(&fs::read(session_dir.join(OWNER_FILE)).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -133,58 +156,78 @@ mod tests {
     use super::*;
     use crate::plan::launch::UserMapping;
 
-    #[test]
-    fn a_session_directory_is_private_and_sealed() {
-        let state = tempfile::tempdir().unwrap();
-        let owner = Owner {
-            pid: 1,
-            start_ticks: 2,
-            boot_id: "b".into(),
-        };
-        let session = SessionId::from_random([7; 10]);
-        let directory = SessionDirectory::create(state.path(), &session, &owner).unwrap();
+    const CONTENTS: Sealed<'_> = Sealed {
+        config: "model = 'x'",
+        ca_bundle: Some("PEM"),
+        cargo_config: None,
+    };
+
+    fn me() -> ContainerUser {
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-        let user = ContainerUser {
+        ContainerUser {
             uid,
             gid,
             mapping: UserMapping::None,
             host_uid: uid,
             host_gid: gid,
-        };
-        let contents = Sealed {
-            config: "model = 'x'",
-            ca_bundle: Some("PEM"),
-            cargo_config: None,
-        };
-        directory.seal(&contents, &user).unwrap();
+        }
+    }
 
-        assert_eq!(
-            fs::metadata(directory.root()).unwrap().permissions().mode() & 0o777,
-            0o700
-        );
-        assert_eq!(
-            fs::read_to_string(directory.files.sealed.join("config.toml")).unwrap(),
-            "model = 'x'"
-        );
-        assert_eq!(
-            fs::read_to_string(directory.files.sealed.join("AGENTS.md")).unwrap(),
-            ""
-        );
+    fn sealed() -> (tempfile::TempDir, SessionDirectory) {
+        let state = tempfile::tempdir().unwrap();
+        let directory = SessionDirectory::at(state.path());
+        directory.seal(&CONTENTS, &me()).unwrap();
+        (state, directory)
+    }
+
+    #[test]
+    fn what_the_container_sees_is_sealed() {
+        let (_state, directory) = sealed();
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap();
+        assert_eq!(read(directory.files.sealed.join("config.toml")), "model = 'x'");
+        assert_eq!(read(directory.files.sealed.join("AGENTS.md")), "");
         let bundle = &directory.files.ca_bundle;
-        assert_eq!(fs::read_to_string(bundle).unwrap(), "PEM");
+        assert_eq!(read(bundle.clone()), "PEM");
         assert_eq!(fs::metadata(bundle).unwrap().permissions().mode() & 0o777, 0o444);
         assert!(
             !directory.files.cargo_config.exists(),
             "what is not mounted is not written"
         );
-        assert_eq!(owner_of(directory.root()), Some(owner.clone()));
-        assert!(
-            SessionDirectory::create(state.path(), &session, &owner).is_err(),
-            "a session id is used once"
-        );
+    }
 
-        let root = directory.root().to_owned();
-        directory.remove().unwrap();
-        assert!(!root.exists());
+    #[test]
+    fn a_further_launch_is_sealed_anew_on_the_same_home() {
+        let (_state, directory) = sealed();
+        let kept = directory.files.codex_home.join("sessions");
+        fs::write(&kept, "thread").unwrap();
+        fs::write(directory.files.sealed.join("rules/planted"), "x").unwrap();
+        let contents = Sealed {
+            config: "model = 'y'",
+            ..CONTENTS
+        };
+        directory.seal(&contents, &me()).unwrap();
+        let config = fs::read_to_string(directory.files.sealed.join("config.toml")).unwrap();
+        assert_eq!(config, "model = 'y'");
+        assert!(!directory.files.sealed.join("rules/planted").exists());
+        assert_eq!(fs::read_to_string(kept).unwrap(), "thread");
+    }
+
+    #[test]
+    fn a_home_that_is_not_as_we_made_it_is_not_mounted_over() {
+        for name in ["config.toml", "rules"] {
+            let (state, directory) = sealed();
+            let place = directory.files.codex_home.join(name);
+            remove_tree(&place).or_else(|_| fs::remove_file(&place)).unwrap();
+            std::os::unix::fs::symlink(state.path(), &place).unwrap();
+            let error = directory.seal(&CONTENTS, &me()).unwrap_err().to_string();
+            assert!(error.contains("tampered"), "{error}");
+        }
+        let (_state, directory) = sealed();
+        let other = ContainerUser {
+            host_uid: me().host_uid + 1,
+            ..me()
+        };
+        let error = directory.seal(&CONTENTS, &other).unwrap_err().to_string();
+        assert!(error.contains("use the engine"), "{error}");
     }
 }

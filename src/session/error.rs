@@ -10,21 +10,25 @@ use crate::codex::event::ThreadId;
 use crate::codex::overrides::OperatorsOverrideError;
 use crate::codex::settings::TemplateError;
 use crate::config::Sourced;
-use crate::config::quantity::ModelId;
+use crate::config::quantity::{ModelId, Period};
 use crate::dial::trust::TrustError;
 use crate::engine::client::EngineError;
 use crate::host::packages::PackagesError;
 use crate::host::probe::ProbeError;
 use crate::plan::PlanError;
+use crate::plan::identity::SessionId;
 use crate::plan::proof::Refusal;
+use crate::session::disk::DiskVerdict;
+use crate::session::removal::RemovalError;
 use crate::session::secrets::SecretsError;
+use crate::session::store::StoreError;
 use crate::supervise::spawner::SpawnError;
 use crate::wire::link::LinkError;
 use crate::workspace::copy::CopyError;
 use crate::workspace::root::RootError;
 use crate::workspace::tree::TreeError;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,9 +100,31 @@ pub enum SessionError {
     Codex(#[from] ClientError),
     #[error(transparent)]
     Unrecorded(#[from] NotRecorded),
-    /// The session is over; says why, as far as it is known.
-    #[error("the session has ended: {0}")]
+    /// Its container is gone in the middle of a turn; says why, as far as it is known.
+    #[error("the turn was interrupted: {0}")]
     Ended(EndReason),
+    /// Its container was gone before the turn began, which may be asked for again.
+    #[error("the session's container is gone: {0}")]
+    NotBegun(EndReason),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Removal(#[from] RemovalError),
+    /// There is no room for it to go on.
+    #[error("the session can't go on: {0}")]
+    Disk(DiskVerdict),
+    #[error("no session of this state directory has the thread {0}")]
+    UnknownThread(ThreadId),
+    #[error(
+        "the session was lost {losses} times in a row and is not started again by itself: {why}.\n\
+         Its workspace is kept: `codex-mcp sessions diff {session}`. The operator can start it with `codex-mcp sessions resume \
+         {session}`, or raise sessions.restarts."
+    )]
+    Failed {
+        session: SessionId,
+        losses: u32,
+        why: String,
+    },
     /// Cancelled while it waited for the turn before it.
     #[error("the turn was cancelled before it began")]
     TurnCancelled,
@@ -151,41 +177,50 @@ impl SessionError {
             | Self::Codex(ClientError::NotAsAsked { .. })
             | Self::Link(LinkError::Contract { .. } | LinkError::Refused(_))
             | Self::ThreadTaken(_) => Kind::Refused,
-            Self::Codex(_) | Self::Ended(_) | Self::Link(_) | Self::ShuttingDown | Self::TurnCancelled => Kind::Lost,
+            Self::Disk(_) => Kind::Refused,
+            Self::UnknownThread(_) | Self::Store(StoreError::Unknown(_) | StoreError::Ambiguous { .. }) => Kind::Input,
+            Self::Store(StoreError::Held { .. }) => Kind::Refused,
+            Self::Store(_) | Self::Removal(_) => Kind::Internal,
+            Self::Codex(_)
+            | Self::Ended(_)
+            | Self::NotBegun(_)
+            | Self::Failed { .. }
+            | Self::Link(_)
+            | Self::ShuttingDown
+            | Self::TurnCancelled => Kind::Lost,
             Self::Files { .. } | Self::Template(_) | Self::Tree(_) => Kind::Internal,
         }
     }
 }
 
-/// Why a session is over.
+/// Why a session has no container any more. All but its thread and its workspace ended with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndReason {
+    #[error("its server ended")]
+    ServerEnded,
     #[error("it was stopped")]
     Stopped,
     #[error("nobody holds it any more")]
     Abandoned,
+    #[error("it had no turn for {} (limits.idle)", Period::from(*.limit))]
+    Idle { limit: Duration },
+    #[error("its container had lived for {} (limits.wall)", Period::from(*.limit))]
+    WallClock { limit: Duration },
+    /// It wrote more than it may; which limit, what was found, and what mends it.
+    #[error("{why}")]
+    DiskLimit { why: String },
     /// What it does can't be recorded any more.
     #[error("it was ended, because {0}")]
     Unaudited(Failure),
     /// Its container or the app-server in it ended by itself.
-    #[error("{why}{}", kept(.salvaged.as_deref()))]
-    Lost {
-        why: String,
-        /// Where the changes in its workspace were kept as a patch.
-        salvaged: Option<PathBuf>,
-    },
+    #[error("{why}")]
+    Lost { why: String },
 }
 
 impl EndReason {
     pub fn lost(why: String) -> Self {
-        Self::Lost { why, salvaged: None }
+        Self::Lost { why }
     }
-}
-
-fn kept(patch: Option<&Path>) -> String {
-    patch.map_or(String::new(), |path| {
-        format!(". What it had changed is kept as a patch: {}", path.display())
-    })
 }
 
 impl From<CopyError> for SessionError {

@@ -1,4 +1,4 @@
-//! What a caller holds of one session. Cheap to clone; dropping it ends nothing.
+//! What a caller holds of one session while it has a container. Cheap to clone; dropping it ends nothing.
 
 use crate::audit::record::HandedTo;
 use crate::codex::event::{ThreadId, TurnEvent};
@@ -6,22 +6,23 @@ use crate::codex::prompt::Prompt;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
 use crate::plan::proof::ProvenLimit;
-use crate::session::actor::TurnOrder;
+use crate::session::actor::{StopOrder, StoppedBy, TurnOrder};
 use crate::session::asked::Asked;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::journal::SessionJournal;
 use crate::session::registry::Urgency;
+use crate::session::store::path_text::PathText;
 use crate::session::turn::TurnReport;
-use crate::session::workspace_copy::WorkspaceCopy;
+use crate::session::workspace::SessionWorkspace;
 use crate::workspace::diff::Changes;
-use serde::Serialize;
-use std::path::PathBuf;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What a launch came to, for results and for people.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LaunchReport {
     pub session: SessionId,
     pub engine: String,
@@ -29,7 +30,7 @@ pub struct LaunchReport {
     /// `sha256:…`.
     pub image: String,
     /// Where the workspace came from on the host.
-    pub workspace: PathBuf,
+    pub workspace: PathText,
     /// The model that Codex took.
     pub model: String,
     pub limits: Vec<ProvenLimit>,
@@ -45,11 +46,11 @@ pub(super) struct Shared {
     pub thread: ThreadId,
     pub report: LaunchReport,
     pub orders: mpsc::Sender<TurnOrder>,
-    /// How hurried the session is to end; `None` while it is to live.
-    pub stop: watch::Sender<Option<Urgency>>,
-    /// Why it has ended; `None` while it lives.
+    /// `None` while the container is to live.
+    pub stop: watch::Sender<Option<StopOrder>>,
+    /// Why it has ended; `None` while it lives. Told when the session is nobody's any more.
     pub ended: watch::Receiver<Option<EndReason>>,
-    pub copy: Arc<WorkspaceCopy>,
+    pub workspace: SessionWorkspace,
     pub journal: SessionJournal,
 }
 
@@ -69,6 +70,9 @@ impl SessionHandle {
     /// Runs one turn to its end. Turns of one session queue. Events are dropped, never waited for, where the receiver
     /// is slow; the end never is. `cancelled` interrupts this turn, kills what it left running, and touches no other;
     /// one that has not begun then never does. Dropping the future does the same.
+    ///
+    /// # Errors
+    /// [`SessionError::NotBegun`] where the container was gone before: the thread can be taken up and asked again.
     pub async fn run_turn(
         &self,
         prompt: Prompt,
@@ -97,22 +101,19 @@ impl SessionHandle {
         }
     }
 
-    /// What the session changed in its copy of the workspace so far.
+    /// What the session changed in its workspace so far.
     pub async fn changes(&self) -> Result<Changes, SessionError> {
-        match self.0.copy.changes().await? {
-            Some(changes) => {
-                self.0.journal.handing_out(&changes, HandedTo::Caller).await?;
-                Ok(changes)
-            }
-            None => Err(self.end_reason().await),
-        }
+        let changes = self.0.workspace.changes().await?;
+        self.0.journal.handing_out(&changes, HandedTo::Caller).await?;
+        Ok(changes)
     }
 
-    pub(super) fn ask_to_stop(&self, urgency: Urgency) {
-        self.0.stop.send_modify(|asked| {
-            if *asked != Some(Urgency::Immediate) {
-                *asked = Some(urgency);
-            }
+    pub(super) fn ask_to_stop(&self, order: StopOrder) {
+        self.0.stop.send_modify(|asked| match asked {
+            // What it is ended for is whatever came first; a second word only hurries.
+            Some(first) if order.urgency == Urgency::Immediate => first.urgency = Urgency::Immediate,
+            Some(_) => {}
+            None => *asked = Some(order),
         });
     }
 
@@ -120,17 +121,30 @@ impl SessionHandle {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Ends the session and waits for it. Asked again with [`Urgency::Immediate`], the first call is hurried.
+    /// Ends the container and waits for it; the session can be resumed. Asked again with [`Urgency::Immediate`], the first
+    /// call is hurried.
     pub async fn stop(&self, urgency: Urgency) {
-        self.ask_to_stop(urgency);
+        self.end(StopOrder {
+            urgency,
+            by: StoppedBy::Caller,
+        })
+        .await;
+    }
+
+    pub(super) async fn end(&self, order: StopOrder) {
+        self.ask_to_stop(order);
         let _ = self.0.ended.clone().wait_for(Option::is_some).await;
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.ended.borrow().is_some()
     }
 
     /// Why it has ended; waits where it is just ending.
     async fn end_reason(&self) -> SessionError {
         let mut ended = self.0.ended.clone();
         match ended.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(reason)) => SessionError::Ended(reason.clone()),
+            Ok(Some(reason)) => SessionError::NotBegun(reason.clone()),
             // The actor's task was dropped with its runtime.
             Ok(None) | Err(_) => SessionError::ShuttingDown,
         }

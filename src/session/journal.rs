@@ -58,7 +58,8 @@ impl fmt::Debug for SessionJournal {
 }
 
 impl SessionJournal {
-    pub fn new(journal: Journal, session: SessionId, asked: Asked) -> Self {
+    /// `turns`: those that the session had before.
+    pub fn new(journal: Journal, session: SessionId, asked: Asked, turns: u64) -> Self {
         Self(Arc::new(Inner {
             journal,
             session,
@@ -66,7 +67,7 @@ impl SessionJournal {
                 asked,
                 thread: None,
                 turn: None,
-                turns: 0,
+                turns,
                 told: Told::default(),
             }),
         }))
@@ -185,8 +186,11 @@ impl SessionJournal {
 
     pub async fn ended(&self, reason: &EndReason) {
         let cause = match reason {
-            EndReason::Stopped => Cause::Stopped,
+            EndReason::Stopped | EndReason::ServerEnded => Cause::Stopped,
             EndReason::Abandoned => Cause::Abandoned,
+            EndReason::Idle { .. } => Cause::Idle,
+            EndReason::WallClock { .. } => Cause::WallClock,
+            EndReason::DiskLimit { .. } => Cause::DiskLimit,
             EndReason::Lost { .. } => Cause::Lost,
             // There is nothing left to write to.
             EndReason::Unaudited(_) => return,

@@ -14,7 +14,13 @@
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`actor`]: the loop of one session.
 //! - [`turn`]: what a turn came to.
-//! - [`workspace_copy`]: the copy of the folder, shared by actor and handle.
+//! - [`workspace`]: a session's workspace: filled, and read for changes.
+//! - [`store`]: sessions on disk: they outlive containers and servers.
+//! - [`parking`]: what becomes of a session without a container (pure).
+//! - [`upkeep`]: what is done to sessions without a container; [`retention`] (pure) says which are too old or too much.
+//! - [`transcript`]: the log of what happened in a session.
+//! - [`stop_request`]: how another process asks for a session's end.
+//! - [`blocking`]: work that waits for the disk.
 //! - [`directory`]: the session's files on the host.
 //! - [`disk`]: whether a session writes more than it may.
 //! - [`secrets`]: the files of secret mounts, in memory.
@@ -26,6 +32,7 @@
 
 pub mod actor;
 pub mod asked;
+mod blocking;
 pub mod container;
 pub mod directory;
 pub mod disk;
@@ -34,13 +41,19 @@ pub mod ground;
 pub mod handle;
 pub mod journal;
 pub mod launch;
+pub mod parking;
 pub mod registry;
 pub mod removal;
+mod retention;
 pub mod secrets;
 pub mod sign_in;
 pub mod staging;
+pub mod stop_request;
+pub mod store;
 pub mod surroundings;
 pub mod sweep;
 mod told;
+pub mod transcript;
 pub mod turn;
-mod workspace_copy;
+pub mod upkeep;
+pub mod workspace;

@@ -3,28 +3,31 @@
 use crate::audit::Journal;
 use crate::audit::journal::Sizes;
 use crate::codex::client::{NetworkAccess, ThreadSettings};
-use crate::codex::event::{ThreadId, Usage};
+use crate::codex::event::ThreadId;
 use crate::config::quantity::ModelId;
 use crate::config::rule::Rule;
 use crate::config::{Config, Sourced};
-use crate::plan::decide::SessionFiles;
 use crate::plan::identity::SessionId;
 use crate::plan::request::WorkspaceAccess;
 use crate::redact::Redactor;
-use crate::session::actor::{Actor, QUEUE};
+use crate::session::actor::{Actor, Bounds, Perils, QUEUE, StopOrder, StoppedBy};
 use crate::session::asked::Asked;
+use crate::session::blocking::blocking;
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
 use crate::session::handle::{LaunchReport, SessionHandle, Shared};
 use crate::session::journal::SessionJournal;
-use crate::session::launch::{self, Decided, Launched};
+use crate::session::launch::{self, Begun, Decided, Launched, Launching};
+use crate::session::parking::{self, Resumption};
+use crate::session::store::path_text::PathText;
+use crate::session::store::{Store, now};
 use crate::session::surroundings::Surroundings;
 use crate::session::sweep;
-use crate::session::workspace_copy::WorkspaceCopy;
+use crate::session::transcript::{Line, Transcript};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +48,15 @@ pub struct StartSession {
 /// How long the end of this process waits for the answer to a refresh of the ChatGPT login.
 const LOGIN_SETTLES: Duration = Duration::from_secs(5);
 
+/// What earlier losses of a session mean for taking it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Losses {
+    /// One that was lost too often is refused.
+    Count,
+    /// A person has decided.
+    Forgiven,
+}
+
 /// How hurried an end is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
@@ -64,6 +76,7 @@ struct Inner {
     /// Begun when the first session is asked for.
     audit: OnceCell<Journal>,
     live: Mutex<HashMap<ThreadId, SessionHandle>>,
+    resuming: Places,
     /// Launches and actors; closed when nothing more may start.
     tasks: TaskTracker,
     stop: watch::Sender<Option<Urgency>>,
@@ -81,6 +94,7 @@ impl Sessions {
             swept: OnceCell::new(),
             audit: OnceCell::new(),
             live: Mutex::default(),
+            resuming: Places::default(),
             tasks: TaskTracker::new(),
             stop: watch::Sender::new(None),
             closing: CancellationToken::new(),
@@ -96,6 +110,41 @@ impl Sessions {
 
     /// Launches a container, proves it, starts Codex and a thread in it. Dropping the future gives the launch up.
     pub async fn start(&self, start: StartSession, asked: Asked) -> Result<SessionHandle, SessionError> {
+        self.launched(|this, give_up| async move { this.begin(start, asked, give_up).await })
+            .await
+    }
+
+    /// The thread's session, with a container: the one it has, or a new one on the same home and workspace. Dropping the future
+    /// gives the launch up.
+    ///
+    /// # Errors
+    /// Besides those of a launch: nobody here has such a thread, another process has it, or it was lost too often.
+    pub async fn take_up(
+        &self,
+        thread: &ThreadId,
+        losses: Losses,
+        asked: Asked,
+    ) -> Result<SessionHandle, SessionError> {
+        // One at a time: a second caller finds what the first one launched.
+        let place = self.0.resuming.of(thread);
+        let _mine = place.lock().await;
+        if let Some(handle) = self.find(thread) {
+            return Ok(handle);
+        }
+        let thread = thread.clone();
+        self.launched(|this, give_up| async move { this.resume(&thread, losses, asked, give_up).await })
+            .await
+    }
+
+    /// Runs a launch as a task of its own, so that one which is given up half-way still cleans up, and a shutdown waits for
+    /// that.
+    async fn launched<L>(
+        &self,
+        launch: impl FnOnce(Self, CancellationToken) -> L,
+    ) -> Result<SessionHandle, SessionError>
+    where
+        L: Future<Output = Result<SessionHandle, SessionError>> + Send + 'static,
+    {
         let give_up = self.0.closing.child_token();
         let _gives_up_when_dropped = give_up.clone().drop_guard();
         // Held from before the look, so that a shutdown can't finish between it and the task.
@@ -103,33 +152,94 @@ impl Sessions {
         if self.0.stop.borrow().is_some() {
             return Err(SessionError::ShuttingDown);
         }
-        // A task of its own, so that a launch which is given up half-way still cleans up, and a shutdown waits for that.
-        let this = self.clone();
-        let launching = self
-            .0
-            .tasks
-            .spawn(async move { this.launch(&start, asked, give_up).await });
+        let launching = self.0.tasks.spawn(launch(self.clone(), give_up));
         launching
             .await
             .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
     }
 
-    async fn launch(
+    async fn begin(
         &self,
-        start: &StartSession,
+        start: StartSession,
         asked: Asked,
         give_up: CancellationToken,
     ) -> Result<SessionHandle, SessionError> {
         let audit = self.audit().await?;
         let deciding = async {
             tokio::select! {
-                decided = self.decide(start) => decided,
+                decided = self.decide(&start) => decided,
                 () = give_up.cancelled() => Err(SessionError::ShuttingDown),
             }
         };
         let (ground, decided) = deciding.await?;
-        let session_dir = decided.session_dir.clone();
-        let journal = SessionJournal::new(audit, decided.plan.session.clone(), asked);
+        let asked_by = asked.by.to_string();
+        let launching = Launching {
+            journal: SessionJournal::new(audit, decided.plan.session.clone(), asked, 0),
+            session: Begun::New {
+                store: self.store(&ground),
+                asked_by,
+            },
+            start,
+            decided,
+        };
+        self.launch(ground, launching, give_up).await
+    }
+
+    async fn resume(
+        &self,
+        thread: &ThreadId,
+        losses: Losses,
+        asked: Asked,
+        give_up: CancellationToken,
+    ) -> Result<SessionHandle, SessionError> {
+        let audit = self.audit().await?;
+        let ground = self.ground().await?;
+        let store = self.store(&ground);
+        let wanted = thread.clone();
+        let restarts = self.0.config.sessions.restarts.value;
+        let stored = blocking(move || {
+            let session = store.of_thread(&wanted)?;
+            let session = session.ok_or(SessionError::UnknownThread(wanted))?;
+            let mut stored = store.open(&session)?;
+            stored.settle(restarts)?;
+            Ok::<_, SessionError>(stored)
+        })
+        .await?;
+        let record = stored.record();
+        match parking::resumption(record, restarts, now()) {
+            Resumption::After(wait) => {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
+                }
+            }
+            Resumption::Refused { .. } if losses == Losses::Forgiven => {}
+            Resumption::Refused { losses, why } => {
+                return Err(SessionError::Failed {
+                    session: record.session.clone(),
+                    losses,
+                    why,
+                });
+            }
+        }
+        // It was read when the record was.
+        let start = record.start.read().ok_or(SessionError::UnknownThread(thread.clone()))?;
+        let decided = launch::decide(&ground, &start, record.session.clone()).await?;
+        let launching = Launching {
+            journal: SessionJournal::new(audit, record.session.clone(), asked, record.turns),
+            session: Begun::Resumed(stored),
+            start,
+            decided,
+        };
+        self.launch(ground, launching, give_up).await
+    }
+
+    async fn launch(
+        &self,
+        ground: Arc<Ground>,
+        launching: Launching,
+        give_up: CancellationToken,
+    ) -> Result<SessionHandle, SessionError> {
         let sweeping = async {
             let sweep = self.0.swept.get_or_init(|| self.sweep(&ground));
             tokio::select! {
@@ -139,21 +249,28 @@ impl Sessions {
         };
         let mut stop = self.0.stop.subscribe();
         let hurry = async { _ = stop.wait_for(|asked| *asked == Some(Urgency::Immediate)).await };
-        let launching = launch::launch(Arc::clone(&ground), start, decided, journal, &give_up, hurry);
+        let launching = launch::launch(Arc::clone(&ground), launching, &give_up, hurry);
         let (launched, ()) = tokio::join!(launching, sweeping);
-        let handle = self.adopt(launched?, &session_dir).await?;
+        let handle = self.adopt(&ground, launched?).await?;
         let stopping = *self.0.stop.borrow();
         if give_up.is_cancelled() {
             // Nobody will ever know its thread, or the shutdown looked at the list before it was on it.
-            handle.stop(stopping.unwrap_or(Urgency::Graceful)).await;
+            let urgency = stopping.unwrap_or(Urgency::Graceful);
+            let by = StoppedBy::Server;
+            handle.end(StopOrder { urgency, by }).await;
             return Err(SessionError::ShuttingDown);
         }
         Ok(handle)
     }
 
+    fn store(&self, ground: &Ground) -> Store {
+        Store::new(&self.0.config.state_dir.value, ground.facts.owner.clone())
+    }
+
     async fn sweep(&self, ground: &Arc<Ground>) {
         let look = |ground: Arc<Ground>| async move {
-            sweep::sweep(&ground.engine, &ground.config.state_dir.value, &ground.facts.owner).await;
+            let store = Store::new(&ground.config.state_dir.value, ground.facts.owner.clone());
+            sweep::sweep(&ground.engine, store, ground.config.sessions.restarts.value).await;
         };
         look(Arc::clone(ground)).await;
         if sweep::needs_second_look(&ground.engine) {
@@ -174,13 +291,16 @@ impl Sessions {
         }
     }
 
-    async fn adopt(&self, launched: Launched, session_dir: &Path) -> Result<SessionHandle, SessionError> {
+    async fn adopt(&self, ground: &Arc<Ground>, launched: Launched) -> Result<SessionHandle, SessionError> {
         let Launched {
             plan,
             proof,
             folder,
-            manifest,
+            kept,
+            before,
+            workspace,
             container,
+            disk,
             egress,
             broker,
             thread,
@@ -189,64 +309,86 @@ impl Sessions {
             codex,
             journal,
         } = launched;
-        let copy = SessionFiles::below(session_dir).workspace;
-        let copy = Arc::new(WorkspaceCopy::new(manifest, folder.clone(), copy));
-        let (order, orders) = mpsc::channel(QUEUE);
-        let (ended, has_ended) = watch::channel(None);
-        let stop = watch::Sender::new(None);
         let report = LaunchReport {
             session: plan.session.clone(),
             engine: format!("{} {}", plan.engine.kind, plan.engine.version),
             rootless: plan.engine.rootless,
             image: plan.image.id.clone(),
-            workspace: folder,
+            workspace: PathText::of(&folder),
             model: thread.model.one_line(128),
             limits: proof.limits,
             unenforced: plan.unenforced,
             warnings: thread.warnings.iter().map(|warning| warning.one_line(500)).collect(),
         };
+        let launch = report.clone();
+        let noting = kept.update(move |record| record.launch = Some(launch)).await;
+        let record = kept.record();
+        let known_as = record
+            .as_ref()
+            .and_then(|record| record.thread.clone())
+            .map_or(thread.thread.clone(), |thread| thread.id);
+        let mut transcript = Transcript::append_to(kept.root(), Redactor::of_process());
+        transcript.note(
+            None,
+            &Line::Launched {
+                engine: report.engine.clone(),
+                image: report.image.clone(),
+            },
+        );
+        let (order, orders) = mpsc::channel(QUEUE);
+        let (ended, has_ended) = watch::channel(None);
+        let stop = watch::Sender::new(None);
+        let limits = &self.0.config.limits;
         let actor = Actor {
-            thread: thread.thread.clone(),
-            container,
+            thread: thread.thread,
+            perils: Perils {
+                container,
+                codex,
+                disk,
+                stop: stop.subscribe(),
+            },
             egress,
             broker,
             client,
             events,
-            codex,
             network: match plan.network.policy.allows_nothing() {
                 true => NetworkAccess::None,
                 false => NetworkAccess::Some,
             },
-            turn_limit: self.0.config.limits.turn.value,
-            usage: Usage::default(),
+            bounds: Bounds {
+                turn: limits.turn.value,
+                idle: limits.idle.value,
+                restarts: self.0.config.sessions.restarts.value,
+            },
+            usage: record.as_ref().map(|record| record.usage).unwrap_or_default(),
+            turns: record.as_ref().map_or(0, |record| record.turns),
+            interrupted: before.as_ref().and_then(parking::interruption),
             orders,
-            stop: stop.subscribe(),
             ended,
-            copy: Arc::clone(&copy),
+            kept,
+            transcript,
             journal: journal.clone(),
-            state_dir: self.0.config.state_dir.value.clone(),
         };
         let handle = SessionHandle::new(Shared {
-            thread: thread.thread.clone(),
+            thread: known_as.clone(),
             report,
             orders: order,
             stop,
             ended: has_ended,
-            copy,
+            workspace,
             journal,
         });
-        // The id was chosen inside the container: a hostile one must not take another's place.
-        let taken = match self.lock().entry(thread.thread.clone()) {
-            Entry::Occupied(_) => true,
-            Entry::Vacant(place) => {
-                place.insert(handle.clone());
-                false
-            }
+        let refused = match noting {
+            Err(error) => Some(SessionError::from(error)),
+            Ok(()) => self.list(&handle, before.is_none(), ground).await.err(),
         };
-        if taken {
-            handle.ask_to_stop(Urgency::Graceful);
+        if let Some(refused) = refused {
+            handle.ask_to_stop(StopOrder {
+                urgency: Urgency::Graceful,
+                by: StoppedBy::Server,
+            });
             actor.run().await;
-            return Err(SessionError::ThreadTaken(thread.thread));
+            return Err(refused);
         }
         let listed = Listed {
             inner: Arc::clone(&self.0),
@@ -259,8 +401,38 @@ impl Sessions {
         Ok(handle)
     }
 
+    /// Puts a session on the list. The id of a new thread was chosen inside its container: a hostile one must not take another's
+    /// place, be that live or not.
+    async fn list(&self, handle: &SessionHandle, is_new: bool, ground: &Ground) -> Result<(), SessionError> {
+        let thread = handle.thread().clone();
+        if is_new {
+            let (store, wanted) = (self.store(ground), thread.clone());
+            let others = blocking(move || store.list()).await;
+            let others = others.map_err(|source| SessionError::Files {
+                what: "can't list the sessions below",
+                path: self.0.config.state_dir.value.clone(),
+                source,
+            })?;
+            let me = &handle.report().session;
+            if others
+                .iter()
+                .any(|found| found.session != *me && found.is_thread(&wanted))
+            {
+                return Err(SessionError::ThreadTaken(thread));
+            }
+        }
+        match self.lock().entry(thread.clone()) {
+            // Its actor is just about to take it off.
+            Entry::Occupied(mut place) if place.get().has_ended() => _ = place.insert(handle.clone()),
+            Entry::Occupied(_) => return Err(SessionError::ThreadTaken(thread)),
+            Entry::Vacant(place) => _ = place.insert(handle.clone()),
+        }
+        Ok(())
+    }
+
+    /// The session of a thread, where it has a container.
     pub fn find(&self, thread: &ThreadId) -> Option<SessionHandle> {
-        self.lock().get(thread).cloned()
+        self.lock().get(thread).filter(|handle| !handle.has_ended()).cloned()
     }
 
     /// Ends every session and waits for it. May be called again with `Immediate` while the first call waits.
@@ -275,7 +447,8 @@ impl Sessions {
         let handles: Vec<SessionHandle> = self.lock().values().cloned().collect();
         let mut ending = tokio::task::JoinSet::new();
         for handle in handles {
-            ending.spawn(async move { handle.stop(urgency).await });
+            let by = StoppedBy::Server;
+            ending.spawn(async move { handle.end(StopOrder { urgency, by }).await });
         }
         ending.join_all().await;
         self.0.tasks.close();
@@ -322,6 +495,24 @@ impl Sessions {
     fn lock(&self) -> MutexGuard<'_, HashMap<ThreadId, SessionHandle>> {
         // The map is whole at every point where a holder could panic.
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lock a thread, for as long as anybody wants it.
+#[derive(Default)]
+struct Places(Mutex<HashMap<ThreadId, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Places {
+    fn of(&self, thread: &ThreadId) -> Arc<tokio::sync::Mutex<()>> {
+        // The map is whole at every point where a holder could panic.
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|_, place| place.strong_count() > 0);
+        if let Some(place) = places.get(thread).and_then(Weak::upgrade) {
+            return place;
+        }
+        let place = Arc::default();
+        places.insert(thread.clone(), Arc::downgrade(&place));
+        place
     }
 }
 

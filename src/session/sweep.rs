@@ -1,27 +1,24 @@
-//! Removes what dead owners left: containers, created ones above all, and directories of sessions that never came to
-//! a thread. What belongs to a live process is never touched.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "lists session directories of dead owners, by their age and the clock"
-)]
+//! Removes what dead owners left: containers, created ones above all, sessions that never came to a thread, staged secrets.
+//! What belongs to a live process is never touched, and no session with a thread is removed.
 
 use crate::engine::capabilities::Capabilities;
 use crate::engine::client::{Engine, EngineError};
-use crate::plan::identity::SessionId;
-use crate::session::directory::{THREAD_FILE, owner_of};
+use crate::session::blocking::blocking;
 use crate::session::removal::remove_tree;
 use crate::session::secrets;
+use crate::session::store::hold::{Hold, Holder};
+use crate::session::store::record::{RecordFlaw, State};
+use crate::session::store::{Found, Store, StoreError, now};
 use crate::supervise::owner::Owner;
 use crate::supervise::reconcile;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// How long a daemon may go on with a client's request after the client is gone; a second look comes after that.
 pub const SECOND_LOOK: Duration = Duration::from_secs(3);
 
-const UNOWNED_AGE: Duration = Duration::from_secs(60);
-/// A launch takes seconds; a half-made session of this age has no launch any more.
-const FOREIGN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// A directory is made, then locked, then its record is written: within milliseconds. Whoever is between these has not much
+/// longer to live.
+const RECORDLESS_AGE: Duration = Duration::from_secs(60);
 
 /// Whether one look is not enough: docker's daemon creates a container that its killed client had asked for.
 pub fn needs_second_look(engine: &Engine) -> bool {
@@ -29,18 +26,19 @@ pub fn needs_second_look(engine: &Engine) -> bool {
 }
 
 /// Does what it can: a sweep that fails is logged, and the next one tries again.
-pub async fn sweep(engine: &Engine, state_dir: &Path, me: &Owner) {
-    match containers(engine, me).await {
+pub async fn sweep(engine: &Engine, store: Store, restarts: u32) {
+    match containers(engine, store.me()).await {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "removed containers that dead servers left"),
         Err(error) => tracing::warn!(%error, "could not look for containers that dead servers left"),
     }
-    directories(state_dir, me);
+    blocking(move || sessions(&store, restarts)).await;
 }
 
 async fn containers(engine: &Engine, me: &Owner) -> Result<usize, EngineError> {
     let sightings = engine.list_ours().await?;
-    let names: Vec<String> = reconcile::to_remove(&sightings, me, SystemTime::now(), Owner::is_alive)
+    let clock = UNIX_EPOCH + Duration::from_secs(now().0);
+    let names: Vec<String> = reconcile::to_remove(&sightings, me, clock, Owner::is_alive)
         .into_iter()
         .map(|left| left.name.clone())
         // Docker lists a container that another client is just removing without its name.
@@ -52,93 +50,170 @@ async fn containers(engine: &Engine, me: &Owner) -> Result<usize, EngineError> {
     Ok(names.len())
 }
 
-/// A directory without a thread holds nothing of value; one with a thread holds a user's work and stays.
-fn directories(state_dir: &Path, me: &Owner) {
-    let Ok(entries) = std::fs::read_dir(state_dir.join("sessions")) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let is_session = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| SessionId::try_from(name.to_owned()).is_ok());
-        let left_over = match owner_of(&path) {
-            Some(owner) if owner == *me => false,
-            // Another boot, or another machine or PID namespace that shares the directory: its processes can't be seen.
-            Some(owner) if owner.boot_id != me.boot_id => is_older(&path, FOREIGN_AGE),
-            Some(owner) => !owner.is_alive(),
-            // The owner is written right after the directory is made.
-            None => is_older(&path, UNOWNED_AGE),
-        };
-        if !is_session || !left_over {
-            continue;
+/// Blocks.
+fn sessions(store: &Store, restarts: u32) {
+    let found = match store.list() {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "could not look for sessions that dead servers left");
+            return;
         }
-        // Whatever is kept of a session, its secrets are not.
-        if let Err(error) = secrets::remove(&path) {
-            tracing::warn!(path = %path.display(), %error, "could not remove the secrets of a session");
-        } else if path.join(THREAD_FILE).exists() {
-            tracing::warn!(path = %path.display(), "a session of a server that was killed keeps its workspace here");
-        } else if let Err(error) = remove_tree(&path) {
-            tracing::warn!(path = %path.display(), %error, "could not remove a half-made session");
+    };
+    for found in found.iter().filter(|found| found.holder == Holder::Nobody) {
+        if let Err(error) = session(store, found, restarts) {
+            tracing::warn!(path = %found.path.display(), %error, "could not put in order what a dead server left");
         }
     }
 }
 
-fn is_older(path: &Path, limit: Duration) -> bool {
-    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > limit))
+/// Of one that nobody has. Whoever takes it meanwhile keeps it.
+fn session(store: &Store, found: &Found, restarts: u32) -> Result<(), StoreError> {
+    let is_live = match &found.record {
+        Ok(record) => matches!(record.state, State::Live { .. }),
+        Err(RecordFlaw::Newer { .. }) => false,
+        Err(RecordFlaw::Missing) => return recordless(store, found),
+        // It is set aside when it is opened.
+        Err(RecordFlaw::Damaged(_)) => true,
+    };
+    if !is_live {
+        return Ok(());
+    }
+    match store.open(&found.session) {
+        Ok(stored) if stored.record().thread.is_none() => stored.remove_or_warn(),
+        Ok(mut stored) => {
+            stored.directory.container_ended()?;
+            stored.settle(restarts)?;
+        }
+        Err(StoreError::Held { .. } | StoreError::Unknown(_)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// A directory without a record was just made, or its maker died; or somebody took the record away, and then the rest is not ours
+/// to remove.
+fn recordless(store: &Store, found: &Found) -> Result<(), StoreError> {
+    let made = found.path.metadata().and_then(|metadata| metadata.modified());
+    let is_old = made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > RECORDLESS_AGE));
+    if !is_old {
+        return Ok(());
+    }
+    let Ok(hold) = Hold::take(&found.path, store.me()) else {
+        return Ok(());
+    };
+    if found.path.join("workspace").exists() {
+        let aside = store.set_aside(&found.path, &found.session, &hold)?;
+        tracing::warn!(path = %aside.display(), "a session without a record was set aside");
+        return Ok(());
+    }
+    secrets::remove(&found.path)?;
+    Ok(remove_tree(&found.path)?)
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make and look at files")]
 mod tests {
     use super::*;
-    use crate::session::directory::SessionDirectory;
+    use crate::session::store::fixtures::record;
+    use crate::session::store::record::Record;
+    use std::fs::{self, File, FileTimes};
+    use std::time::SystemTime;
 
-    fn owner(start_ticks: u64) -> Owner {
-        Owner {
-            start_ticks,
-            ..Owner::of_this_process().unwrap()
+    struct Bench {
+        dir: tempfile::TempDir,
+        store: Store,
+    }
+
+    fn bench() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path(), Owner::of_this_process().unwrap());
+        Bench { dir, store }
+    }
+
+    impl Bench {
+        fn made(&self, record: Record) -> std::path::PathBuf {
+            let path = self.store.directory_of(&record.session);
+            drop(self.store.create(record).unwrap());
+            path
+        }
+
+        fn state(&self, byte: u8) -> State {
+            self.store.open(&record(byte).session).unwrap().record().state.clone()
         }
     }
 
     #[test]
-    fn what_a_dead_owner_staged_is_removed_also_where_its_workspace_is_kept() {
-        let state = tempfile::tempdir().unwrap();
-        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
-        let me = Owner::of_this_process().unwrap();
-        let staged = |byte, owner: &Owner| {
-            let directory = SessionDirectory::create(state.path(), &SessionId::from_random([byte; 10]), owner).unwrap();
-            directory.record_thread("t").unwrap();
-            let staged = memory.path().join(directory.root().file_name().unwrap());
-            std::fs::create_dir(&staged).unwrap();
-            std::fs::write(staged.join("token"), "x").unwrap();
-            std::fs::write(directory.root().join("secrets-staged-at"), staged.to_str().unwrap()).unwrap();
-            (directory, staged)
+    fn what_nobody_has_is_put_in_order_and_only_half_made_sessions_are_removed() {
+        let bench = bench();
+        let mut half_made = record(1);
+        half_made.thread = None;
+        let mut half_made_and_live = half_made.clone();
+        half_made_and_live.session = record(2).session;
+        let held = bench.store.create(half_made_and_live).unwrap();
+        let half_made = bench.made(half_made);
+        let mut in_mid_turn = record(3);
+        in_mid_turn.state = State::Live { turn: Some(2) };
+        bench.made(in_mid_turn);
+        sessions(&bench.store, 3);
+        assert!(!half_made.exists());
+        assert!(held.directory.root().exists());
+        let State::Parked { end } = bench.state(3) else {
+            panic!("{:?}", bench.state(3))
         };
-        let (_, mine) = staged(1, &me);
-        let (kept, dead) = staged(2, &owner(1));
-        directories(state.path(), &me);
-        assert!(mine.join("token").exists());
-        assert!(!dead.exists() && kept.root().exists());
+        assert_eq!((end.why.as_str(), end.turn), ("its server died", Some(2)));
+        sessions(&bench.store, 3);
+        assert_eq!(bench.store.open(&record(3).session).unwrap().record().losses, 1);
     }
 
     #[test]
-    fn only_half_made_sessions_of_dead_owners_are_removed() {
-        let state = tempfile::tempdir().unwrap();
-        let me = Owner::of_this_process().unwrap();
-        // A pid that lives, with a start time that is not its own: a reused pid.
-        let dead = owner(1);
-        let make = |byte, owner: &Owner| {
-            SessionDirectory::create(state.path(), &SessionId::from_random([byte; 10]), owner).unwrap()
-        };
-        let mine = make(1, &me);
-        let half_made = make(2, &dead);
-        let with_thread = make(3, &dead);
-        with_thread.record_thread("t").unwrap();
-        directories(state.path(), &me);
-        assert!(mine.root().exists());
-        assert!(!half_made.root().exists());
-        assert!(with_thread.root().exists());
+    fn what_a_dead_server_staged_is_removed_and_its_session_stays() {
+        let bench = bench();
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let root = bench.made(record(1));
+        let staged = memory.path().join(root.file_name().unwrap());
+        fs::create_dir(&staged).unwrap();
+        fs::write(staged.join("token"), "x").unwrap();
+        fs::write(root.join("secrets-staged-at"), staged.to_str().unwrap()).unwrap();
+        sessions(&bench.store, 3);
+        assert!(!staged.exists() && root.exists());
+    }
+
+    #[test]
+    fn a_directory_without_a_record_is_removed_when_it_is_old_and_set_aside_where_somebody_worked_in_it() {
+        let bench = bench();
+        let (empty, worked_in) = (bench.made(record(1)), bench.made(record(2)));
+        fs::create_dir(worked_in.join("workspace")).unwrap();
+        let paths = [&empty, &worked_in];
+        paths
+            .iter()
+            .for_each(|path| fs::remove_file(path.join("record.json")).unwrap());
+        sessions(&bench.store, 3);
+        assert!(empty.exists() && worked_in.exists());
+        let old = FileTimes::new().set_modified(SystemTime::now() - 2 * RECORDLESS_AGE);
+        paths
+            .iter()
+            .for_each(|path| File::open(path).unwrap().set_times(old).unwrap());
+        sessions(&bench.store, 3);
+        assert!(!empty.exists() && !worked_in.exists());
+        let aside = bench.dir.path().join("damaged").join(worked_in.file_name().unwrap());
+        assert!(aside.join("workspace").exists());
+    }
+
+    #[test]
+    fn a_damaged_session_is_set_aside_and_a_newer_one_stays() {
+        let bench = bench();
+        let (damaged, newer) = (bench.made(record(1)), bench.made(record(2)));
+        fs::write(damaged.join("record.json"), "{").unwrap();
+        fs::write(newer.join("record.json"), r#"{"version": 99}"#).unwrap();
+        sessions(&bench.store, 3);
+        assert!(!damaged.exists() && newer.exists());
+        assert!(
+            bench
+                .dir
+                .path()
+                .join("damaged")
+                .join(damaged.file_name().unwrap())
+                .exists()
+        );
     }
 }

@@ -165,8 +165,7 @@ pub fn converse(codex: &Path, config: impl FnOnce(u16, &Home) -> String + Send) 
                 usage: Usage::default(),
                 network: NetworkAccess::None,
             };
-            let (watcher, _events) = tokio::sync::mpsc::channel(64);
-            let turn = run_turn(&client, &mut events, request, std::future::pending(), &watcher)
+            let turn = run_turn(&client, &mut events, request, std::future::pending(), &mut |_| {})
                 .await
                 .unwrap();
             assert_eq!(turn.outcome, TurnOutcome::Completed, "{turn:?}");

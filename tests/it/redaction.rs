@@ -94,10 +94,7 @@ fn errors(secret: &str) -> Vec<Box<dyn std::error::Error>> {
             reason: text(),
         }),
         Box::new(SessionError::FolderChanged { path: path() }),
-        Box::new(SessionError::Ended(EndReason::Lost {
-            why: text(),
-            salvaged: Some(path()),
-        })),
+        Box::new(SessionError::Ended(EndReason::Lost { why: text() })),
         Box::new(RootError::NotADirectory { path: path() }),
         Box::new(RootError::Unusable {
             path: path(),

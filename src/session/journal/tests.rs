@@ -28,7 +28,7 @@ impl Desk {
             keep: 1 << 30,
         };
         let journal = Journal::begin(state.path(), sizes, Redactor::default()).unwrap();
-        let session = SessionJournal::new(journal.clone(), SessionId::from_random([1; 10]), asked("codex", 1));
+        let session = SessionJournal::new(journal.clone(), SessionId::from_random([1; 10]), asked("codex", 1), 0);
         Self {
             state,
             journal,

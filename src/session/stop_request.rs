@@ -1,0 +1,61 @@
+//! How another process asks the one that has a session to end its container: a file in the session's directory. There is no
+//! socket and no daemon to speak to, and a signal would end the whole server.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "makes, looks for and removes the request's file"
+)]
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+const FILE: &str = "stop-requested";
+/// How often is looked. A look is one system call.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Asks. Whoever has the session sees it within [`INTERVAL`].
+pub fn make(session_dir: &Path) -> io::Result<()> {
+    let made = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(session_dir.join(FILE));
+    made.map(drop)
+}
+
+/// Forgets what was asked of an earlier container.
+pub fn withdraw(session_dir: &Path) -> io::Result<()> {
+    match fs::remove_file(session_dir.join(FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until it is asked. May be dropped and asked again.
+pub async fn made(session_dir: &Path) {
+    let file = session_dir.join(FILE);
+    while !fs::exists(&file).unwrap_or(false) {
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_seen_and_withdrawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = async || tokio::time::timeout(4 * INTERVAL, made(dir.path())).await.is_ok();
+        withdraw(dir.path()).unwrap();
+        assert!(!seen().await);
+        make(dir.path()).unwrap();
+        make(dir.path()).unwrap();
+        assert!(seen().await);
+        withdraw(dir.path()).unwrap();
+        assert!(!seen().await);
+    }
+}

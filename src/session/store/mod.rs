@@ -1,0 +1,310 @@
+//! The sessions of a state directory, on disk: one directory each, which outlives container, server and reboot.
+//!
+//! Several servers share one state directory. Whoever changes a session holds it ([`hold`]); looking takes nothing. A record
+//! is replaced whole or not at all. What can't be read is never deleted: a newer version's session is left where it is, a
+//! damaged one is set aside.
+//!
+//! - [`record`]: what is written down, and how it is read back (pure).
+//! - [`path_text`]: paths in a record.
+//! - [`hold`]: who has a session.
+//! - [`stored`]: one session that this process has: its directory, its record.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "lists, reads and sets aside session directories"
+)]
+
+pub mod hold;
+pub mod path_text;
+pub mod record;
+pub mod stored;
+
+#[cfg(test)]
+pub mod fixtures;
+
+use crate::codex::event::ThreadId;
+use crate::plan::identity::SessionId;
+use crate::session::directory::private_dir_all;
+use crate::session::removal::RemovalError;
+use crate::session::secrets;
+use crate::supervise::owner::Owner;
+use hold::{Hold, HoldError, Holder};
+use record::{Moment, Record, RecordFlaw};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use stored::{RECORD_FILE, StoredSession};
+
+/// Below the state directory.
+const SESSIONS: &str = "sessions";
+/// Below the state directory: sessions whose records can't be read.
+const DAMAGED: &str = "damaged";
+
+#[derive(Debug, Clone)]
+pub struct Store {
+    state_dir: PathBuf,
+    /// This process, as it says to others who has a session.
+    me: Owner,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("there is no session {0}; `codex-mcp sessions list` shows those that there are")]
+    Unknown(String),
+    #[error("{wanted} names {count} sessions: write more of it")]
+    Ambiguous { wanted: String, count: usize },
+    #[error(
+        "session {session} is in use by {}: end it there, or ask with `codex-mcp sessions stop {session}`", holding(.by.as_ref())
+    )]
+    Held { session: SessionId, by: Option<Owner> },
+    #[error("session {session}: {flaw}")]
+    Newer { session: SessionId, flaw: RecordFlaw },
+    #[error("session {session}: {flaw}. It was set aside, whole, as {}", aside.display())]
+    Damaged {
+        session: SessionId,
+        flaw: RecordFlaw,
+        aside: PathBuf,
+    },
+    #[error("{what} {}: {source}", path.display())]
+    Files {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Removal(#[from] RemovalError),
+}
+
+fn holding(by: Option<&Owner>) -> String {
+    match by {
+        Some(owner) => format!("another codex-mcp (process {})", owner.pid),
+        None => "another codex-mcp".to_owned(),
+    }
+}
+
+/// A session as a look finds it.
+#[derive(Debug)]
+pub struct Found {
+    pub session: SessionId,
+    pub path: PathBuf,
+    pub record: Result<Record, RecordFlaw>,
+    pub holder: Holder,
+}
+
+impl Found {
+    pub fn is_thread(&self, thread: &ThreadId) -> bool {
+        thread_of(self) == Some(thread)
+    }
+}
+
+impl Store {
+    pub fn new(state_dir: &Path, me: Owner) -> Self {
+        Self {
+            state_dir: state_dir.to_owned(),
+            me,
+        }
+    }
+
+    /// This process.
+    pub fn me(&self) -> &Owner {
+        &self.me
+    }
+
+    pub fn sessions_dir(&self) -> PathBuf {
+        self.state_dir.join(SESSIONS)
+    }
+
+    pub fn directory_of(&self, session: &SessionId) -> PathBuf {
+        self.sessions_dir().join(session.as_str())
+    }
+
+    /// Makes the directory of a new session and writes its record, before anything else is in it.
+    pub fn create(&self, record: Record) -> Result<StoredSession, StoreError> {
+        let root = self.directory_of(&record.session);
+        let failed = |source| StoreError::Files {
+            what: "can't make the session's directory",
+            path: root.clone(),
+            source,
+        };
+        private_dir_all(&self.sessions_dir()).map_err(failed)?;
+        StoredSession::create(&root, record, &self.me).map_err(failed)
+    }
+
+    /// Takes a session that is there. Blocks for as long as its record takes to be read.
+    pub fn open(&self, session: &SessionId) -> Result<StoredSession, StoreError> {
+        let root = self.directory_of(session);
+        let hold = Hold::take(&root, &self.me).map_err(|error| match error {
+            HoldError::Held { by } => StoreError::Held {
+                session: session.clone(),
+                by,
+            },
+            HoldError::Gone => StoreError::Unknown(session.to_string()),
+            HoldError::Io(source) => StoreError::Files {
+                what: "can't lock",
+                path: root.clone(),
+                source,
+            },
+        })?;
+        let text = read_record(&root).map_err(|source| StoreError::Files {
+            what: "can't read the record in",
+            path: root.clone(),
+            source,
+        })?;
+        match parse(text.as_deref(), session) {
+            Ok(record) => Ok(StoredSession::held(&root, record, hold)),
+            Err(flaw @ RecordFlaw::Newer { .. }) => Err(StoreError::Newer {
+                session: session.clone(),
+                flaw,
+            }),
+            Err(flaw) => Err(StoreError::Damaged {
+                session: session.clone(),
+                aside: self.set_aside(&root, session, &hold)?,
+                flaw,
+            }),
+        }
+    }
+
+    /// Everything that is there, oldest first. What vanishes meanwhile is left out.
+    pub fn list(&self) -> io::Result<Vec<Found>> {
+        let entries = match fs::read_dir(self.sessions_dir()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Ok(session) = SessionId::try_from(name.to_owned()) else {
+                continue;
+            };
+            // The holder first: what is held while its record is not there yet is being made.
+            let holder = hold::holder(&path)?;
+            let text = match read_record(&path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => continue,
+                Err(error) => return Err(error),
+            };
+            if text.is_none() && !path.exists() {
+                continue;
+            }
+            found.push(Found {
+                record: parse(text.as_deref(), &session),
+                session,
+                path,
+                holder,
+            });
+        }
+        let created = |found: &Found| found.record.as_ref().map_or(Moment(0), |record| record.created);
+        found.sort_by(|one, other| (created(one), &one.session).cmp(&(created(other), &other.session)));
+        Ok(found)
+    }
+
+    /// The session that `wanted` names: an id, a thread's id, or a beginning of either that no other has.
+    pub fn find(&self, wanted: &str) -> Result<SessionId, StoreError> {
+        let listed = self.listed()?;
+        pick(wanted, listed.iter().map(|found| (&found.session, thread_of(found))))
+    }
+
+    /// The session of a thread, by its whole id.
+    pub fn of_thread(&self, thread: &ThreadId) -> Result<Option<SessionId>, StoreError> {
+        let of_it = self.listed()?.into_iter().find(|found| found.is_thread(thread));
+        Ok(of_it.map(|found| found.session))
+    }
+
+    /// [`Self::list`], with an error that says where.
+    pub fn listed(&self) -> Result<Vec<Found>, StoreError> {
+        self.list().map_err(|source| StoreError::Files {
+            what: "can't list the sessions below",
+            path: self.state_dir.clone(),
+            source,
+        })
+    }
+
+    /// Who has a session now.
+    pub fn holder(&self, session: &SessionId) -> Result<Holder, StoreError> {
+        let path = self.directory_of(session);
+        hold::holder(&path).map_err(|source| StoreError::Files {
+            what: "can't look at the lock in",
+            path,
+            source,
+        })
+    }
+
+    /// Removes a session that nobody has.
+    pub fn remove(&self, session: &SessionId) -> Result<(), StoreError> {
+        Ok(self.open(session)?.remove()?)
+    }
+
+    /// Moves a session whose record can't be read out of the way. Its secrets, if any are staged, are removed first.
+    pub fn set_aside(&self, root: &Path, session: &SessionId, _held: &Hold) -> Result<PathBuf, StoreError> {
+        secrets::remove(root)?;
+        let damaged = self.state_dir.join(DAMAGED);
+        let failed = |source| StoreError::Files {
+            what: "can't set aside",
+            path: root.to_owned(),
+            source,
+        };
+        private_dir_all(&damaged).map_err(failed)?;
+        let aside = damaged.join(session.as_str());
+        // A session's id is random and used once, so nothing is there.
+        fs::rename(root, &aside).map_err(failed)?;
+        Ok(aside)
+    }
+}
+
+fn thread_of(found: &Found) -> Option<&ThreadId> {
+    found.record.as_ref().ok()?.thread.as_ref().map(|thread| &thread.id)
+}
+
+fn pick<'a>(
+    wanted: &str,
+    sessions: impl Iterator<Item = (&'a SessionId, Option<&'a ThreadId>)> + Clone,
+) -> Result<SessionId, StoreError> {
+    let names = |(session, thread): &(&SessionId, Option<&ThreadId>)| {
+        [Some(session.as_str()), thread.map(ThreadId::as_str)]
+            .into_iter()
+            .flatten()
+            .any(|name| name == wanted)
+    };
+    if let Some((session, _)) = sessions.clone().find(names) {
+        return Ok(session.clone());
+    }
+    let begins = |name: &str| !wanted.is_empty() && name.starts_with(wanted);
+    let mut beginning = sessions
+        .filter(|(session, thread)| begins(session.as_str()) || thread.is_some_and(|thread| begins(thread.as_str())));
+    match (beginning.next(), beginning.count()) {
+        (Some((session, _)), 0) => Ok(session.clone()),
+        (Some(_), more) => Err(StoreError::Ambiguous {
+            wanted: wanted.to_owned(),
+            count: more + 1,
+        }),
+        (None, _) => Err(StoreError::Unknown(wanted.to_owned())),
+    }
+}
+
+/// `None`: there is no record.
+fn read_record(root: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match fs::File::open(root.join(RECORD_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut text = Vec::new();
+    file.take(record::MAX_BYTES).read_to_end(&mut text)?;
+    Ok(Some(text))
+}
+
+fn parse(text: Option<&[u8]>, session: &SessionId) -> Result<Record, RecordFlaw> {
+    match text {
+        Some(text) => record::from_json(text, session),
+        None => Err(RecordFlaw::Missing),
+    }
+}
+
+/// What the clock says.
+pub fn now() -> Moment {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Moment(since.unwrap_or_default().as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! What is done to sessions without starting a container: listed, shown, asked to stop, removed, pruned.
+//!
+//! For the command line, for the start of a server, and for whoever shows sessions to a client. Whatever is changed is held
+//! first: a session that another process has is left to it.
+
+use crate::config::Config;
+use crate::plan::identity::SessionId;
+use crate::session::blocking::blocking;
+use crate::session::disk::count::{self, Linked};
+use crate::session::retention::{self, Ended, Keep, Pruned};
+use crate::session::stop_request;
+use crate::session::store::hold::Holder;
+use crate::session::store::record::{Record, RecordFlaw};
+use crate::session::store::{Found, Store, StoreError, now};
+use crate::session::transcript;
+use crate::supervise::owner::{Owner, OwnerError};
+use crate::workspace::tree::Tree;
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a stop waits for whoever has the session. P12 promises its server's own end in less.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// How often is looked whether it has let go.
+const STOP_POLL: Duration = Duration::from_millis(50);
+/// The most entries that a session's directory is counted to.
+const MOST_ENTRIES: u64 = 5_000_000;
+
+/// The sessions of the configured state directory.
+#[derive(Debug, Clone)]
+pub struct Upkeep {
+    store: Store,
+    keep: Keep,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UpkeepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    #[error("can't read the log of session {session}: {source}")]
+    Log { session: SessionId, source: std::io::Error },
+    #[error(
+        "session {session} did not end within {} s; its server may hang: end that process, and `codex-mcp sessions prune` \
+         removes what it leaves", STOP_LIMIT.as_secs()
+    )]
+    NotStopped { session: SessionId },
+}
+
+/// A session that was removed, or would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    pub session: SessionId,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    pub why: Pruned,
+}
+
+/// Whether anything is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dry {
+    Run,
+    DoIt,
+}
+
+impl Upkeep {
+    pub fn new(config: &Config) -> Result<Self, UpkeepError> {
+        Ok(Self::of(
+            Store::new(&config.state_dir.value, Owner::of_this_process()?),
+            config,
+        ))
+    }
+
+    pub(super) fn of(store: Store, config: &Config) -> Self {
+        Self {
+            store,
+            keep: Keep {
+                age: config.sessions.keep.value,
+                bytes: config.sessions.keep_size.value.bytes(),
+            },
+        }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Every session, oldest first.
+    pub async fn list(&self) -> Result<Vec<Found>, UpkeepError> {
+        let store = self.store.clone();
+        Ok(blocking(move || store.listed()).await?)
+    }
+
+    /// The one that `wanted` names: by its id, its thread's, or a beginning of either.
+    pub async fn show(&self, wanted: &str) -> Result<Found, UpkeepError> {
+        let (store, wanted) = (self.store.clone(), wanted.to_owned());
+        let found = blocking(move || {
+            let session = store.find(&wanted)?;
+            let found = store.listed()?.into_iter().find(|found| found.session == session);
+            found.ok_or(StoreError::Unknown(wanted))
+        });
+        Ok(found.await?)
+    }
+
+    /// What happened in it, oldest first.
+    pub async fn logs(&self, wanted: &str) -> Result<Vec<Value>, UpkeepError> {
+        let found = self.show(wanted).await?;
+        let read = blocking(move || transcript::read(&found.path)).await;
+        read.map_err(|source| UpkeepError::Log {
+            session: found.session,
+            source,
+        })
+    }
+
+    /// Has whoever has it end its container, and waits for that. `false`: it had none.
+    pub async fn stop(&self, wanted: &str) -> Result<bool, UpkeepError> {
+        let found = self.show(wanted).await?;
+        if found.holder == Holder::Nobody {
+            return Ok(false);
+        }
+        let failed = |source| StoreError::Files {
+            what: "can't ask for the end of the session in",
+            path: found.path.clone(),
+            source,
+        };
+        stop_request::make(&found.path).map_err(failed)?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        while self.store.holder(&found.session)? != Holder::Nobody {
+            if Instant::now() > deadline {
+                return Err(UpkeepError::NotStopped { session: found.session });
+            }
+            tokio::time::sleep(STOP_POLL).await;
+        }
+        Ok(true)
+    }
+
+    /// Removes a session for good, with what it changed.
+    pub async fn remove(&self, wanted: &str) -> Result<SessionId, UpkeepError> {
+        let found = self.show(wanted).await?;
+        let (store, session) = (self.store.clone(), found.session.clone());
+        blocking(move || store.remove(&session)).await?;
+        Ok(found.session)
+    }
+
+    /// Removes what is too old or too much.
+    pub async fn prune(&self, dry: Dry) -> Result<Vec<Removed>, UpkeepError> {
+        let (store, keep) = (self.store.clone(), self.keep);
+        Ok(blocking(move || prune(&store, keep, dry)).await?)
+    }
+}
+
+/// Blocks. A session that can't be removed is logged and stays.
+fn prune(store: &Store, keep: Keep, dry: Dry) -> Result<Vec<Removed>, StoreError> {
+    let ended: Vec<Ended> = store.listed()?.iter().filter_map(ended).collect();
+    let mut removed = Vec::new();
+    for (session, why) in retention::to_prune(&ended, keep, now()) {
+        if dry == Dry::DoIt
+            && let Err(error) = store.remove(&session.session)
+        {
+            tracing::warn!(session = %session.session, %error, "could not remove a session that is too old or too much");
+            continue;
+        }
+        removed.push(Removed {
+            session: session.session.clone(),
+            bytes: session.bytes,
+            why,
+        });
+    }
+    Ok(removed)
+}
+
+/// `None`: it is in use, or not ours to remove.
+fn ended(found: &Found) -> Option<Ended> {
+    let record = found.record.as_ref().ok()?;
+    if found.holder != Holder::Nobody || record.end().is_none() {
+        return None;
+    }
+    Some(Ended {
+        session: found.session.clone(),
+        changed: record.changed,
+        bytes: size_of(&found.path),
+    })
+}
+
+/// What a session's directory takes on the disk. What can't be counted counts as nothing: it is no reason to remove another.
+fn size_of(path: &Path) -> u64 {
+    let counted = Tree::open(path).and_then(|tree| count::count(&tree, MOST_ENTRIES, &mut Linked::default()));
+    counted.map_or(0, |tally| tally.usage.bytes)
+}
+
+/// What can be said of a session in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// A server has it, and a container for it.
+    Live,
+    /// The next reply starts a container.
+    Parked,
+    /// It was lost too often.
+    Failed,
+    /// Its server died, and nobody has looked since.
+    Orphaned,
+    /// Its record can't be read.
+    Damaged,
+    /// A newer version wrote it.
+    Newer,
+}
+
+impl Standing {
+    pub fn of(found: &Found) -> Self {
+        use crate::session::store::record::State;
+        match (&found.record, &found.holder) {
+            (Err(RecordFlaw::Newer { .. }), _) => Self::Newer,
+            (Err(_), Holder::Nobody) => Self::Damaged,
+            (_, Holder::Process(_)) => Self::Live,
+            (Ok(Record { state, .. }), Holder::Nobody) => match state {
+                State::Live { .. } => Self::Orphaned,
+                State::Parked { .. } => Self::Parked,
+                State::Failed { .. } => Self::Failed,
+            },
+        }
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Parked => "parked",
+            Self::Failed => "failed",
+            Self::Orphaned => "orphaned",
+            Self::Damaged => "damaged",
+            Self::Newer => "newer",
+        }
+    }
+}
