@@ -1,10 +1,13 @@
 //! Which user the container runs as, and whom its files belong to on the host.
 //!
 //! Never root inside. An ordinary user runs containers as itself; root runs them as ids that no host user has, because
-//! a rootful container's `--user 1000` *is* host user 1000.
+//! a rootful container's `--user 1000` *is* host user 1000. Where a folder of the host is the workspace itself, that is
+//! what is wanted: files made in it have to belong to whom the folder belongs to, who therefore can't be root.
 
+use crate::plan::PlanError;
 use crate::host::facts::{EngineKind, HostFacts};
 use crate::plan::launch::{ContainerUser, UserMapping};
+use crate::plan::request::{BindRequest, FolderOwner, WorkspaceRequest};
 
 /// First of the 65,536 host ids that root's containers use. Above what login.defs(5) gives to users (60,000) and to
 /// subordinate ids (600,100,000), and above systemd's range for containers (1,879,048,191); below 2³¹, which some file
@@ -14,12 +17,19 @@ const RESERVED_COUNT: u32 = 65_536;
 /// The id inside a mapped range, and its offset in it.
 const INSIDE: u32 = 1000;
 
-/// `None` for rootless docker: there the invoking user is root inside and every other id is a subordinate one, so no
-/// id is both non-root inside and the owner of our files outside.
-pub fn container_user(facts: &HostFacts) -> Option<ContainerUser> {
+/// Refuses rootless docker: there the invoking user is root inside and every other id is a subordinate one, so no id is
+/// both non-root inside and the owner of our files outside. Refuses root a folder of root's.
+pub fn container_user(facts: &HostFacts, workspace: &WorkspaceRequest) -> Result<ContainerUser, PlanError> {
     let reserved = RESERVED_FIRST + INSIDE;
+    let as_root = facts.engine.kind == EngineKind::Podman || facts.uid == 0;
+    if let WorkspaceRequest::Bind(bind) = workspace
+        && as_root
+        && !facts.engine.rootless
+    {
+        return folders_owner(bind);
+    }
     let user = match (facts.engine.kind, facts.engine.rootless, facts.uid) {
-        (EngineKind::Docker, true, _) => return None,
+        (EngineKind::Docker, true, _) => return Err(PlanError::RootlessDocker),
         (EngineKind::Podman, false, _) => ContainerUser {
             uid: INSIDE,
             gid: INSIDE,
@@ -49,7 +59,25 @@ pub fn container_user(facts: &HostFacts) -> Option<ContainerUser> {
             host_gid: facts.gid,
         },
     };
-    Some(user)
+    Ok(user)
+}
+
+fn folders_owner(bind: &BindRequest) -> Result<ContainerUser, PlanError> {
+    let FolderOwner { uid, gid } = bind.owner;
+    if uid == 0 || gid == 0 {
+        return Err(PlanError::RootsFolder {
+            path: bind.folder.clone(),
+            uid,
+            gid,
+        });
+    }
+    Ok(ContainerUser {
+        uid,
+        gid,
+        mapping: UserMapping::None,
+        host_uid: uid,
+        host_gid: gid,
+    })
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::session::registry::StartSession;
 use crate::session::secrets;
 use crate::wire::link::{Ending, LinkError};
 use crate::workspace::copy::{self, CopyLimits, CopyOwner, Skipped};
-use crate::workspace::manifest::{GitEntry, Manifest};
+use crate::workspace::manifest::Manifest;
 use crate::workspace::root;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -91,11 +91,7 @@ pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -
     let request = Request {
         session,
         secrets,
-        workspace: WorkspaceRequest {
-            // A link or a file there points elsewhere, and is copied as it is.
-            has_git_dir: folder.join(".git").symlink_metadata().is_ok_and(|entry| entry.is_dir()),
-            host_path: folder.clone(),
-        },
+        workspace: WorkspaceRequest::Snapshot { folder: folder.clone() },
         access: start.access,
         network: start.network.clone(),
         session_dir: session_dir.clone(),
@@ -257,15 +253,6 @@ async fn make_directory(
             Ok(copied) => {
                 if copied.skipped != Skipped::default() {
                     tracing::info!(skipped = ?copied.skipped, "parts of the folder were not copied");
-                }
-                // The plan mounts what the folder had when it was looked at.
-                let planned_git = plan
-                    .mounts
-                    .iter()
-                    .any(|mount| mount.source == directory.files.workspace.join(".git"));
-                if planned_git != (copied.manifest.git() == GitEntry::Directory) {
-                    directory.remove_or_warn();
-                    return Err(SessionError::FolderChanged { path: folder });
                 }
                 Ok((directory, Arc::new(copied.manifest)))
             }
