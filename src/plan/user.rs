@@ -4,8 +4,8 @@
 //! a rootful container's `--user 1000` *is* host user 1000. Where a folder of the host is the workspace itself, that is
 //! what is wanted: files made in it have to belong to whom the folder belongs to, who therefore can't be root.
 
-use crate::plan::PlanError;
 use crate::host::facts::{EngineKind, HostFacts};
+use crate::plan::PlanError;
 use crate::plan::launch::{ContainerUser, UserMapping};
 use crate::plan::request::{BindRequest, FolderOwner, WorkspaceRequest};
 
@@ -83,8 +83,21 @@ fn folders_owner(bind: &BindRequest) -> Result<ContainerUser, PlanError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::fixtures::{docker, rootful_podman, rootless_podman};
+    use crate::plan::fixtures::{bind_request, docker, request, rootful_podman, rootless_podman};
+    use insta::assert_snapshot;
     use proptest::prelude::*;
+
+    fn container_user(facts: &HostFacts) -> Result<ContainerUser, PlanError> {
+        super::container_user(facts, &request().workspace)
+    }
+
+    fn on_the_folder_of(uid: u32, gid: u32, facts: &HostFacts) -> Result<ContainerUser, PlanError> {
+        let WorkspaceRequest::Bind(mut bind) = bind_request().workspace else {
+            panic!("it is one")
+        };
+        bind.owner = FolderOwner { uid, gid };
+        super::container_user(facts, &WorkspaceRequest::Bind(bind))
+    }
 
     #[test]
     fn root_runs_containers_as_ids_that_no_host_user_has() {
@@ -123,15 +136,52 @@ mod tests {
     fn rootless_docker_has_no_user_to_offer() {
         let mut facts = docker(1000);
         facts.engine.rootless = true;
-        assert_eq!(container_user(&facts), None);
+        assert_eq!(container_user(&facts), Err(PlanError::RootlessDocker));
+        assert_eq!(on_the_folder_of(1000, 1000, &facts), Err(PlanError::RootlessDocker));
+    }
+
+    #[test]
+    fn root_runs_as_the_owner_of_a_folder_that_is_mounted_itself() {
+        for facts in [rootful_podman(), docker(0)] {
+            let user = on_the_folder_of(1001, 100, &facts).unwrap();
+            let expected = ContainerUser {
+                uid: 1001,
+                gid: 100,
+                mapping: UserMapping::None,
+                host_uid: 1001,
+                host_gid: 100,
+            };
+            assert_eq!(user, expected);
+            for (uid, gid) in [(0, 0), (0, 100), (1001, 0)] {
+                assert!(on_the_folder_of(uid, gid, &facts).is_err(), "{uid}:{gid}");
+            }
+        }
+        assert_snapshot!(on_the_folder_of(0, 0, &docker(0)).unwrap_err(), @r#"
+        bind is refused for /tmp/project: as root, a session on a folder of the host runs as the folder's owner (0:0), and nothing runs as root inside.
+        Give the folder to an ordinary user (`chown -R USER:GROUP`), start codex-mcp as that user, or use `workspace.mode = "snapshot"`.
+        "#);
+    }
+
+    #[test]
+    fn an_ordinary_user_stays_itself_on_any_folder() {
+        for facts in [rootless_podman(), docker(1000)] {
+            for owner in [0, 1000, 1001] {
+                assert_eq!(on_the_folder_of(owner, owner, &facts), container_user(&facts));
+            }
+        }
     }
 
     proptest! {
         #[test]
-        fn nobody_is_root_inside_or_outside(uid in prop_oneof![Just(0), 1..u32::MAX], podman: bool, rootless: bool) {
+        fn nobody_is_root_inside_or_outside(
+            uid in prop_oneof![Just(0), 1..u32::MAX],
+            owner in prop_oneof![Just(0), 1..u32::MAX],
+            podman: bool,
+            rootless: bool,
+        ) {
             let mut facts = if podman { rootful_podman() } else { docker(0) };
             (facts.uid, facts.gid, facts.engine.rootless) = (uid, uid, rootless && uid != 0);
-            if let Some(user) = container_user(&facts) {
+            for user in [container_user(&facts), on_the_folder_of(owner, owner, &facts)].into_iter().flatten() {
                 prop_assert!(![user.uid, user.gid, user.host_uid, user.host_gid].contains(&0));
             }
         }

@@ -135,6 +135,7 @@ impl SessionError {
             Self::Probe(_) | Self::Spawn(_) | Self::NotStarted { .. } | Self::ReadyTimeout { .. } => Kind::Engine,
             Self::Engine(EngineError::ImageMissing { .. }) | Self::CodexMissing { .. } => Kind::Image,
             Self::Engine(_) => Kind::Engine,
+            Self::Plan(PlanError::RootsFolder { .. } | PlanError::GitDirectoryPlace { .. }) => Kind::Input,
             Self::Plan(PlanError::NotOurImage { .. } | PlanError::ContractMismatch { .. }) => Kind::Image,
             Self::Plan(PlanError::UnmountablePath { .. }) => Kind::Input,
             Self::Plan(PlanError::Unenforceable { .. } | PlanError::RootlessDocker) | Self::Unproven(_) => {

@@ -172,8 +172,16 @@ pub fn protect(facts: &Facts) -> Result<Protection, BindError> {
             HeadFacts::Absent | HeadFacts::EmptyDirectory => protection.placeholders.push(PlaceholderName::Head),
             HeadFacts::Harmless => {}
             HeadFacts::NamesCommit => return Err(BindError::IsGitDirectory { folder: folder.clone() }),
-            HeadFacts::Symlink => return Err(BindError::Symlink { path: folder.join(HEAD) }),
-            HeadFacts::Special => return Err(BindError::Special { path: folder.join(HEAD) }),
+            HeadFacts::Symlink => {
+                return Err(BindError::Symlink {
+                    path: folder.join(HEAD),
+                });
+            }
+            HeadFacts::Special => {
+                return Err(BindError::Special {
+                    path: folder.join(HEAD),
+                });
+            }
         }
     }
     for path in &facts.run_by_git {

@@ -97,7 +97,10 @@ fn errors(secret: &str) -> Vec<Box<dyn std::error::Error>> {
             why: text(),
             salvaged: Some(path()),
         })),
-        Box::new(RootError::NotADirectory { path: path() }),
+        Box::new(RootError::NotADirectory {
+            path: path(),
+            kind: "a file",
+        }),
         Box::new(RootError::Unusable {
             path: path(),
             error: failed(),

@@ -200,3 +200,28 @@ fn short_commands() {
     insta::assert_snapshot!("short_commands_podman", all(&podman));
     insta::assert_snapshot!("short_commands_docker", all(&fixtures::docker()));
 }
+
+/// What the rooms before this one decide, spelled: each mode on each kind of engine. With labels where SELinux is on: the
+/// host's own folder must not get one that is private to a container.
+#[test]
+fn each_workspace_mode_on_each_engine() {
+    use crate::plan::fixtures as planned;
+    let machines = [
+        ("podman_as_root", planned::rootful_podman()),
+        ("podman_rootless", planned::rootless_podman()),
+        ("docker_as_root", planned::docker(0)),
+        ("docker_as_an_ordinary_user", planned::docker(1000)),
+    ];
+    let requests = [
+        ("snapshot", planned::request()),
+        ("bind", planned::bind_request()),
+        ("scratch", planned::scratch_request()),
+    ];
+    for (machine, mut facts) in machines {
+        facts.selinux_enforcing = true;
+        for (mode, request) in &requests {
+            let plan = crate::plan::plan(&planned::config(), request, &facts, &planned::image(), &[]).unwrap();
+            insta::assert_snapshot!(format!("{mode}_on_{machine}"), shown_run(&plan));
+        }
+    }
+}

@@ -107,7 +107,11 @@ fn read_pointer(tree: &Tree, folder: &Path) -> Result<PointerFacts, BindError> {
     let missing = |_| failed(pointer::PointerError::Missing);
     let git_dir = folder.join(named).canonicalize().map_err(missing)?;
     let git_tree = Tree::open(&git_dir).map_err(|_| failed(pointer::PointerError::Missing))?;
-    let small = |name: &str| git_tree.read(Path::new(name), HardLinks::Allowed, pointer::MAX_POINTER).ok();
+    let small = |name: &str| {
+        git_tree
+            .read(Path::new(name), HardLinks::Allowed, pointer::MAX_POINTER)
+            .ok()
+    };
     let common_dir = match small("commondir") {
         None => None,
         Some(content) => {
@@ -149,8 +153,14 @@ fn hooks_outside(git_dir: &Path, folder: &Path) -> Result<Vec<PathBuf>, BindErro
             }
         }
     }
-    let Ok(names) = tree.names(Path::new("hooks"), MAX_ENTRIES) else {
-        return Ok(Vec::new());
+    let names = match tree.names(Path::new("hooks"), MAX_ENTRIES) {
+        Ok(names) => names,
+        // None, or a link that leads out of the folder, as was seen above.
+        Err(TreeError::Unreadable {
+            errno: Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP,
+            ..
+        }) => return Ok(Vec::new()),
+        Err(error) => return Err(refused(&git_dir.join("hooks"), &error)),
     };
     let mut found = Vec::new();
     for name in names {

@@ -185,7 +185,12 @@ fn is_still(folder: &OwnedFd, name: PlaceholderName, opened: &OwnedFd) -> Result
 }
 
 fn empty(directory: &OwnedFd) -> Result<(), Errno> {
-    let again = openat(directory, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let again = openat(
+        directory,
+        ".",
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
     for entry in nix::dir::Dir::from_fd(again)?.iter() {
         if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
             return Err(Errno::ENOTEMPTY);

@@ -54,9 +54,7 @@ pub fn core_worktree(config: &[u8]) -> Option<PathBuf> {
         let line = line.trim_ascii();
         if line.starts_with(b"[") {
             in_core = line == b"[core]";
-        } else if in_core
-            && let Some(value) = line.strip_prefix(b"worktree = ")
-        {
+        } else if in_core && let Some(value) = line.strip_prefix(b"worktree = ") {
             let plain = !value.iter().any(|byte| b"\"\\;#".contains(byte));
             // Twice would be two answers.
             if !plain || found.is_some() {
@@ -115,7 +113,10 @@ mod tests {
     #[test]
     fn a_submodules_worktree_is_the_one_plain_value_of_its_section() {
         let config = "[core]\n\tbare = false\n\tworktree = ../../../m\n[remote \"o\"]\n\tworktree = /else\n";
-        assert_eq!(core_worktree(config.as_bytes()).as_deref(), Some(Path::new("../../../m")));
+        assert_eq!(
+            core_worktree(config.as_bytes()).as_deref(),
+            Some(Path::new("../../../m"))
+        );
         for config in [
             "",
             "worktree = /x\n",
