@@ -62,8 +62,8 @@ pub struct Placeholders {
     locks: Vec<Flock<OwnedFd>>,
 }
 
-/// Makes what is missing, and shares what another session made. What was made is given to `owner` (uid, gid), whom the
-/// folder belongs to. Fails where one of the names is anything but an empty directory by now.
+/// Makes what is missing, and shares what another session made. As root, what was made is given to `owner` (uid, gid), whom
+/// the folder belongs to. Fails where one of the names is anything but an empty directory by now.
 pub fn make(record: PlaceholderRecord, owner: (u32, u32)) -> Result<Placeholders, PlaceholderError> {
     let mut made = Placeholders {
         record,
@@ -151,7 +151,8 @@ fn make_one(folder: &OwnedFd, name: PlaceholderName, owner: (u32, u32)) -> Resul
         };
         match locked {
             Ok(lock) if is_still(folder, name, &lock)? => {
-                if made {
+                // Anybody else can't give files away, and runs containers as itself.
+                if made && nix::unistd::geteuid().is_root() {
                     fchown(&*lock, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))?;
                 }
                 return empty(&lock).map(|()| lock);
