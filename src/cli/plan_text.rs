@@ -6,6 +6,7 @@ use crate::config::auth::AuthMode;
 use crate::config::quantity::{ByteSize, Period};
 use crate::config::{Config, Origin, QuotaSettings, SecretSource, Sourced};
 use crate::plan::launch::{ContainerUser, LaunchPlan, Mount, MountAccess, UserMapping};
+use crate::plan::request::WorkspaceMode;
 use crate::plan::secrets::PlannedSecret;
 use crate::supervise::command::CommandLine;
 use serde_json::json;
@@ -83,7 +84,7 @@ fn launch_rows(config: &Config, plan: &LaunchPlan) -> Vec<Row> {
         row("", &plan.image.id, ""),
         row("container", &plan.name, ""),
         row("user", user(&plan.user), ""),
-        row("workspace", &plan.workspace_inside, "the session's copy"),
+        row("workspace", &plan.workspace_inside, workspace(plan.workspace_mode)),
         row(
             "provider",
             format!("{}{address}", codex.provider.value),
@@ -98,6 +99,14 @@ fn launch_rows(config: &Config, plan: &LaunchPlan) -> Vec<Row> {
         rows.push(row("effort", effort.value, from(&effort.origin)));
     }
     rows
+}
+
+fn workspace(mode: WorkspaceMode) -> &'static str {
+    match mode {
+        WorkspaceMode::Snapshot => "the session's copy",
+        WorkspaceMode::Bind => "the folder itself",
+        WorkspaceMode::Scratch => "an empty directory of the session",
+    }
 }
 
 fn user(user: &ContainerUser) -> String {
@@ -283,6 +292,9 @@ mod tests {
                 memory: config.limits.memory.value,
                 cpus: config.limits.cpus.value,
                 pids: config.limits.pids.value,
+                scratch: config.limits.tmp.value,
+                workspace: config.limits.workspace.value,
+                turn: config.limits.turn.value,
                 wall: config.limits.wall.value,
             },
             nofile: FileLimit {
@@ -323,6 +335,7 @@ mod tests {
                 cwd: "/home/u/project".into(),
                 stderr: StderrTo::Log,
             },
+            workspace_mode: WorkspaceMode::Snapshot,
             workspace_inside: "/home/u/project".into(),
             unenforced: vec![Unenforced {
                 limit: LimitName::Memory,

@@ -146,8 +146,10 @@ fn user(command: CommandLine, plan: &LaunchPlan, engine: Capabilities<'_>) -> Co
         ]);
     }
     match user.mapping {
-        UserMapping::None if engine.may_remap_users() => command.args(["--userns", "host"]),
-        UserMapping::None => command,
+        // Said, because both may be configured to map users: with that, files would belong to others than the plan says.
+        // Docker's daemon by `userns-remap` (<https://docs.docker.com/engine/security/userns-remap/>), podman by `userns` in
+        // containers.conf(5).
+        UserMapping::None => command.args(["--userns", "host"]),
         UserMapping::KeepId => command.args(["--userns", "keep-id"]),
         UserMapping::Range { first, count } => {
             let range = format!("0:{first}:{count}");

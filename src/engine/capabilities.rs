@@ -92,13 +92,6 @@ impl<'a> Capabilities<'a> {
         self.is_podman()
     }
 
-    /// A daemon with `userns-remap` shifts all ids, and with them the owners that the plan gave to mounted files.
-    /// `--userns=host` makes "the same ids inside and outside" true there, and means nothing elsewhere
-    /// (<https://docs.docker.com/engine/security/userns-remap/>).
-    pub fn may_remap_users(self) -> bool {
-        !self.is_podman()
-    }
-
     /// `rm --ignore`: a missing container is a success (podman-rm(1)). Docker's clients differ in the status, so
     /// there [`Self::nothing_to_remove`] has to be looked for.
     pub fn rm_can_ignore_missing(self) -> bool {

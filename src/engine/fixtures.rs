@@ -9,6 +9,7 @@ use crate::plan::launch::{
     ContainerUser, FileLimit, Mount, MountAccess, MountSharing, PinnedImage, PlannedLimits, SelinuxRelabel, Tmpfs,
     UserMapping,
 };
+use crate::plan::request::WorkspaceMode;
 use crate::supervise::owner::Owner;
 use crate::wire::contract::{CONTRACT, GuestSpec, ProcessNumber, SpawnRequest, StderrTo};
 use std::collections::BTreeMap;
@@ -74,6 +75,9 @@ pub fn plan(engine: EngineFacts) -> LaunchPlan {
             memory: ByteSize::from_mib(4096),
             cpus: CpuShare::from_millis(1500),
             pids: PidsLimit::new(512),
+            scratch: ByteSize::from_mib(1024),
+            workspace: ByteSize::from_mib(10 * 1024),
+            turn: Duration::from_secs(1800),
             wall: Duration::from_secs(8 * 3600),
         },
         nofile: FileLimit {
@@ -126,6 +130,7 @@ pub fn plan(engine: EngineFacts) -> LaunchPlan {
             cwd: "/home/me/project".to_owned(),
             stderr: StderrTo::Log,
         },
+        workspace_mode: WorkspaceMode::Bind,
         workspace_inside: "/home/me/project".to_owned(),
         unenforced: Vec::new(),
         session,

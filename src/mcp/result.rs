@@ -332,6 +332,7 @@ mod tests {
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
     use crate::session::store::path_text::PathText;
+    use crate::plan::proof::Enforcer;
     use crate::workspace::diff::ChangeKind;
     use serde_json::json;
     use std::path::Path;
@@ -383,6 +384,7 @@ mod tests {
                 name: LimitName::Memory,
                 limit: 1 << 30,
                 enforced: false,
+                by: Enforcer::Kernel,
             }],
             warnings: Vec::new(),
             unenforced: vec![Unenforced {
@@ -425,7 +427,7 @@ mod tests {
                     "requests": 0, "refused": 0, "requestBytes": 0, "responseBytes": 0,
                     "tokens": {"input": 0, "output": 0}, "quotaLeft": {}
                 },
-                "limits": [{"name": "memory", "limit": 1 << 30, "enforced": false}],
+                "limits": [{"name": "memory", "limit": 1 << 30, "enforced": false, "by": "kernel"}],
                 "unenforced": [{"limit": "memory", "reason": "r", "remedy": "m"}],
                 "changes": {"files": [{"path": "a.txt", "kind": "added"}], "insertions": 1, "deletions": 0},
                 "notes": [Note::ReadOnlySandbox.to_string()],

@@ -204,14 +204,15 @@ fn output() -> Value {
             },
             "limits": {
                 "type": "array",
-                "description": "Resource limits as they were read back inside: bytes, thousandths of a CPU, processes.",
+                "description": "What the session may use: bytes, thousandths of a CPU, processes, open files of one, seconds. Where by is kernel, as it was read back inside; where it is watchdog, codex-mcp ends the turn or the session.",
                 "items": {
                     "type": "object",
-                    "required": ["name", "limit", "enforced"],
+                    "required": ["name", "limit", "enforced", "by"],
                     "properties": {
-                        "name": {"type": "string", "enum": ["memory", "cpus", "pids"]},
+                        "name": {"type": "string", "enum": ["memory", "cpus", "pids", "open_files", "scratch", "workspace", "turn", "wall"]},
                         "limit": count,
-                        "enforced": {"type": "boolean"}
+                        "enforced": {"type": "boolean"},
+                        "by": {"type": "string", "enum": ["kernel", "watchdog"]}
                     }
                 }
             },

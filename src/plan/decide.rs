@@ -9,7 +9,7 @@ use crate::plan::launch::{
     Unenforced,
 };
 use crate::plan::network::NetworkPlan;
-use crate::plan::request::{Request, WorkspaceAccess};
+use crate::plan::request::{BindRequest, Request, WorkspaceAccess, WorkspaceRequest};
 use crate::plan::secrets::PlannedSecret;
 use crate::plan::{enforcement, network, paths, user};
 use crate::wire::contract::{CONTRACT, GuestSpec, ProcessNumber, SpawnRequest, StderrTo};
@@ -31,6 +31,17 @@ pub enum PlanError {
          Use podman (`--runtime podman`), which maps you to yourself."
     )]
     RootlessDocker,
+    #[error(
+        "bind is refused for {}: as root, a session on a folder of the host runs as the folder's owner ({uid}:{gid}), and \
+         nothing runs as root inside.\nGive the folder to an ordinary user (`chown -R USER:GROUP`), start codex-mcp as that \
+         user, or use `workspace.mode = \"snapshot\"`.", path.display()
+    )]
+    RootsFolder { path: PathBuf, uid: u32, gid: u32 },
+    #[error(
+        "bind is refused: the folder's git directory is {}, which can't be mounted at that same path inside the container, \
+         where git looks for it.\nMove the repository, or use `workspace.mode = \"snapshot\"`.", path.display()
+    )]
+    GitDirectoryPlace { path: PathBuf },
     #[error("{}", unenforceable_text(.limits, .origin))]
     Unenforceable { limits: Vec<Unenforced>, origin: Origin },
     #[error(
@@ -75,10 +86,13 @@ pub fn plan(
     image: &ImageFacts,
     packages: &[PackageSource],
 ) -> Result<LaunchPlan, PlanError> {
-    let user = user::container_user(facts).ok_or(PlanError::RootlessDocker)?;
+    let user = user::container_user(facts, &request.workspace)?;
     check_image(image)?;
     let unenforced = accept_unenforced(config, facts)?;
-    let workspace_inside = paths::workspace_inside(&request.workspace.host_path);
+    let workspace_inside = match request.workspace.folder() {
+        Some(folder) => paths::workspace_inside(folder),
+        None => paths::WORKSPACE.to_owned(),
+    };
     let tmpfs = [paths::TMP, paths::HOME]
         .map(|target| Tmpfs {
             target: target.to_owned(),
@@ -108,6 +122,10 @@ pub fn plan(
             memory: config.limits.memory.value,
             cpus: config.limits.cpus.value,
             pids: config.limits.pids.value,
+            scratch: config.limits.tmp.value,
+            workspace: config.limits.workspace.value,
+            turn: config.limits.turn.value,
+            idle: config.limits.idle.value,
             wall: config.limits.wall.value,
         },
         nofile: FileLimit {
@@ -141,6 +159,7 @@ pub fn plan(
             cwd: workspace_inside.clone(),
             stderr: StderrTo::Log,
         },
+        workspace_mode: request.workspace.mode(),
         workspace_inside,
         enforcement: config.limits.enforcement.value,
         unenforced,
@@ -197,22 +216,38 @@ fn mounts(request: &Request, network: &NetworkPlan, workspace_inside: &str) -> R
         WorkspaceAccess::ReadOnly => MountAccess::ReadOnly,
         WorkspaceAccess::ReadWrite => MountAccess::ReadWrite,
     };
-    mounts.push(private(files.workspace.clone(), workspace_inside, access));
-    if request.workspace.has_git_dir {
-        mounts.push(private(
-            files.workspace.join(".git"),
-            &format!("{workspace_inside}/.git"),
-            MountAccess::ReadOnly,
-        ));
+    match &request.workspace {
+        WorkspaceRequest::Snapshot { .. } | WorkspaceRequest::Scratch { .. } => {
+            mounts.push(private(files.workspace, workspace_inside, access));
+        }
+        WorkspaceRequest::Bind(bind) => mounts.extend(bind_mounts(bind, access, workspace_inside)?),
     }
     mounts.extend(request.secrets.iter().map(PlannedSecret::mount));
     for mount in &mounts {
-        if !mount.source.to_str().is_some_and(paths::mountable) {
+        if !mount.source.to_str().is_some_and(paths::mountable) || !paths::mountable(&mount.target) {
             return Err(PlanError::UnmountablePath {
                 path: mount.source.clone(),
             });
         }
     }
+    Ok(mounts)
+}
+
+/// The host's folder and what of it is read-only.
+fn bind_mounts(bind: &BindRequest, access: MountAccess, inside: &str) -> Result<Vec<Mount>, PlanError> {
+    let mut mounts = Vec::new();
+    if let Some(git) = &bind.git_elsewhere {
+        // Over or under the workspace it would be a second way to the same files.
+        let apart = !git.starts_with(inside) && !Path::new(inside).starts_with(git);
+        let place = git.to_str().filter(|_| apart && paths::keeps_its_path(git));
+        let place = place.ok_or_else(|| PlanError::GitDirectoryPlace { path: git.clone() })?;
+        mounts.push(shared(git.clone(), place, MountAccess::ReadOnly));
+    }
+    mounts.push(shared(bind.folder.clone(), inside, access));
+    mounts.extend(bind.protected.iter().map(|name| {
+        let target = format!("{inside}/{name}");
+        shared(bind.folder.join(name), &target, MountAccess::ReadOnly)
+    }));
     Ok(mounts)
 }
 
@@ -222,6 +257,15 @@ fn private(source: PathBuf, target: &str, access: MountAccess) -> Mount {
         target: target.to_owned(),
         access,
         sharing: MountSharing::Private,
+    }
+}
+
+/// Of the host's own folders: another session may have the same one, and a label private to this container would take it
+/// away from that one.
+fn shared(source: PathBuf, target: &str, access: MountAccess) -> Mount {
+    Mount {
+        sharing: MountSharing::Shared,
+        ..private(source, target, access)
     }
 }
 
@@ -236,7 +280,7 @@ pub struct SessionFiles {
     pub ca_bundle: PathBuf,
     /// Cargo's mirrors, where the host's cargo has some.
     pub cargo_config: PathBuf,
-    /// The session's copy of the folder.
+    /// The session's copy of the folder, or its empty directory.
     pub workspace: PathBuf,
 }
 

@@ -5,13 +5,20 @@ use crate::plan::launch::{LimitName, Unenforced};
 
 /// The limits that the engine would accept and the kernel would never hear of. Podman only prints a warning for them.
 pub fn unenforceable(facts: &HostFacts) -> Vec<Unenforced> {
-    LimitName::ALL
+    CONTROLLERS
         .into_iter()
-        .filter_map(|limit| why_not(limit, facts))
+        .filter_map(|(limit, controller)| why_not(limit, controller, facts))
         .collect()
 }
 
-fn why_not(limit: LimitName, facts: &HostFacts) -> Option<Unenforced> {
+/// What enforces each; the other limits need no cgroup.
+const CONTROLLERS: [(LimitName, &str); 3] = [
+    (LimitName::Memory, "memory"),
+    (LimitName::Cpus, "cpu"),
+    (LimitName::Pids, "pids"),
+];
+
+fn why_not(limit: LimitName, controller: &str, facts: &HostFacts) -> Option<Unenforced> {
     let rootless = facts.engine.rootless;
     if rootless && facts.cgroup.version != CgroupVersion::V2 {
         return Some(Unenforced {
@@ -27,11 +34,6 @@ fn why_not(limit: LimitName, facts: &HostFacts) -> Option<Unenforced> {
             remedy: "boot with the kernel parameter systemd.unified_cgroup_hierarchy=1, or use a rootful engine".into(),
         });
     }
-    let controller = match limit {
-        LimitName::Memory => "memory",
-        LimitName::Cpus => "cpu",
-        LimitName::Pids => "pids",
-    };
     if facts.cgroup.controllers.iter().any(|have| have == controller) {
         return None;
     }

@@ -5,7 +5,7 @@ use crate::config::resolve::{ConfigFlags, Layers, resolve};
 use crate::config::{Config, Enforcement, environment::Environment};
 use crate::host::facts::{CgroupFacts, CgroupVersion, EngineFacts, EngineKind, HostFacts, ImageFacts};
 use crate::plan::identity::SessionId;
-use crate::plan::request::{Request, WorkspaceAccess, WorkspaceRequest};
+use crate::plan::request::{BindRequest, FolderOwner, Request, WorkspaceAccess, WorkspaceRequest};
 use crate::supervise::owner::Owner;
 use crate::wire::contract::CONTRACT;
 
@@ -47,15 +47,34 @@ pub fn image() -> ImageFacts {
 pub fn request() -> Request {
     Request {
         session: SessionId::from_random([0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99]),
-        workspace: WorkspaceRequest {
-            host_path: "/tmp/project".into(),
-            has_git_dir: true,
+        workspace: WorkspaceRequest::Snapshot {
+            folder: "/tmp/project".into(),
         },
         access: WorkspaceAccess::ReadWrite,
         network: None,
         secrets: Vec::new(),
         session_dir: "/state/sessions/S".into(),
         guest_binary: "/state/guest/ID/codex-mcp".into(),
+    }
+}
+
+/// A git worktree of user 1000, mounted itself.
+pub fn bind_request() -> Request {
+    Request {
+        workspace: WorkspaceRequest::Bind(BindRequest {
+            folder: "/tmp/project".into(),
+            owner: FolderOwner { uid: 1000, gid: 1000 },
+            protected: vec![".git".into()],
+            git_elsewhere: Some("/home/me/main/.git".into()),
+        }),
+        ..request()
+    }
+}
+
+pub fn scratch_request() -> Request {
+    Request {
+        workspace: WorkspaceRequest::Scratch { named: None },
+        ..request()
     }
 }
 

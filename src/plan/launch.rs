@@ -5,6 +5,7 @@ use crate::config::quantity::{ByteSize, CpuShare, PidsLimit};
 use crate::host::facts::EngineFacts;
 use crate::plan::identity::{ContainerName, SessionId};
 use crate::plan::network::NetworkPlan;
+use crate::plan::request::WorkspaceMode;
 use crate::plan::secrets::PlannedSecret;
 use crate::supervise::owner::Owner;
 use crate::wire::contract::{GuestSpec, SpawnRequest};
@@ -37,6 +38,7 @@ pub struct LaunchPlan {
     pub guest_program: String,
     pub guest: GuestSpec,
     pub codex: SpawnRequest,
+    pub workspace_mode: WorkspaceMode,
     /// The workspace's path inside.
     pub workspace_inside: String,
     pub enforcement: Enforcement,
@@ -65,7 +67,7 @@ pub struct ContainerUser {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UserMapping {
-    /// Inside and outside are the same ids, no user namespace (docker).
+    /// Inside and outside are the same ids, no user namespace (docker, and rootful podman on a folder of the host).
     None,
     /// Rootless podman: `--userns=keep-id`.
     KeepId,
@@ -79,6 +81,13 @@ pub struct PlannedLimits {
     pub memory: ByteSize,
     pub cpus: CpuShare,
     pub pids: PidsLimit,
+    /// Of each scratch file system.
+    pub scratch: ByteSize,
+    /// Of the workspace and the Codex home together.
+    pub workspace: ByteSize,
+    pub turn: Duration,
+    /// Without a turn.
+    pub idle: Duration,
     pub wall: Duration,
 }
 
@@ -136,9 +145,24 @@ pub struct Unenforced {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitName {
+    /// Bytes, swap included.
     Memory,
+    /// Thousandths of a CPU.
     Cpus,
+    /// Processes and threads.
     Pids,
+    /// Open files of one process.
+    OpenFiles,
+    /// Bytes of each scratch file system.
+    Scratch,
+    /// Bytes that the session may keep on the host's disk: its workspace and its Codex home.
+    Workspace,
+    /// Seconds of one turn.
+    Turn,
+    /// Seconds without a turn.
+    Idle,
+    /// Seconds of one container.
+    Wall,
 }
 
 impl std::fmt::Display for LimitName {
@@ -148,13 +172,20 @@ impl std::fmt::Display for LimitName {
 }
 
 impl LimitName {
-    pub const ALL: [Self; 3] = [Self::Memory, Self::Cpus, Self::Pids];
+    /// Those that a cgroup holds.
+    pub const OF_CGROUP: [Self; 3] = [Self::Memory, Self::Cpus, Self::Pids];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Cpus => "cpus",
             Self::Pids => "pids",
+            Self::OpenFiles => "open_files",
+            Self::Scratch => "scratch",
+            Self::Workspace => "workspace",
+            Self::Turn => "turn",
+            Self::Idle => "idle",
+            Self::Wall => "wall",
         }
     }
 }

@@ -21,7 +21,7 @@ pub mod command_environment;
 pub mod decide;
 pub mod enforcement;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 pub mod identity;
 pub mod launch;
 pub mod network;

@@ -41,13 +41,14 @@ const OUR_PLACES: [&str; 4] = ["/opt/codex", CODEX_HOME, HOME, WORKSPACE];
 /// The path inside for a workspace that is at `host` (canonical) on the host.
 pub fn workspace_inside(host: &Path) -> String {
     match host.to_str() {
-        Some(text) if keeps_its_path(host, text) => text.to_owned(),
+        Some(text) if keeps_its_path(host) => text.to_owned(),
         _ => WORKSPACE.to_owned(),
     }
 }
 
-fn keeps_its_path(host: &Path, text: &str) -> bool {
-    let Some(Component::Normal(first)) = host.components().nth(1) else {
+/// Whether a folder of the host can be mounted at its own path (canonical).
+pub fn keeps_its_path(host: &Path) -> bool {
+    let (Some(Component::Normal(first)), Some(text)) = (host.components().nth(1), host.to_str()) else {
         return false;
     };
     let image_owned = IMAGE_DIRECTORIES.iter().any(|name| first == *name);

@@ -27,7 +27,7 @@ impl Proof {
     /// always tell.
     pub fn own_figures(&self, said: Figures) -> Figures {
         // v2 has one cgroup for all controllers, so one limit shows whose it is.
-        let all = self.cgroup_version == 2 && LimitName::ALL.into_iter().any(|name| self.enforces(name));
+        let all = self.cgroup_version == 2 && LimitName::OF_CGROUP.into_iter().any(|name| self.enforces(name));
         let own = |name| all || self.enforces(name);
         Figures {
             memory_peak: said.memory_peak.filter(|_| own(LimitName::Memory)),
@@ -44,9 +44,21 @@ impl Proof {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProvenLimit {
     pub name: LimitName,
-    /// In the plan's own unit: bytes, thousandths of a CPU, processes.
+    /// In the unit that [`LimitName`] says.
     pub limit: u64,
     pub enforced: bool,
+    pub by: Enforcer,
+}
+
+/// Who holds a session to a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enforcer {
+    /// It can't be passed at all, and was read back inside.
+    Kernel,
+    /// We look at the clock, or at what is used, and end the turn or the session: it can be passed by what happens between
+    /// two looks.
+    Watchdog,
 }
 
 /// A promise of docs/SECURITY.md.
@@ -373,7 +385,7 @@ impl Check {
                 format!("{:?}", cgroup.pids),
             ),
         ];
-        readings
+        let mut limits: Vec<ProvenLimit> = readings
             .into_iter()
             .map(|(name, limit, enforced, found)| {
                 self.require(
@@ -381,9 +393,31 @@ impl Check {
                     Promise::Limits,
                     || format!("{name} limit {limit} planned, {found} found"),
                 );
-                ProvenLimit { name, limit, enforced }
+                ProvenLimit {
+                    name,
+                    limit,
+                    enforced,
+                    by: Enforcer::Kernel,
+                }
             })
-            .collect()
+            .collect();
+        // No controller is needed for these, so no best effort forgives them: files are proven with the privileges, the
+        // scratch file systems with the mounts, and a watchdog needs nothing of the machine.
+        let certain = [
+            (LimitName::OpenFiles, plan.nofile.hard, Enforcer::Kernel),
+            (LimitName::Scratch, plan.limits.scratch.bytes(), Enforcer::Kernel),
+            (LimitName::Workspace, plan.limits.workspace.bytes(), Enforcer::Watchdog),
+            (LimitName::Turn, plan.limits.turn.as_secs(), Enforcer::Watchdog),
+            (LimitName::Idle, plan.limits.idle.as_secs(), Enforcer::Watchdog),
+            (LimitName::Wall, plan.limits.wall.as_secs(), Enforcer::Watchdog),
+        ];
+        limits.extend(certain.map(|(name, limit, by)| ProvenLimit {
+            name,
+            limit,
+            enforced: true,
+            by,
+        }));
+        limits
     }
 }
 

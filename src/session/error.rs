@@ -53,8 +53,6 @@ pub enum SessionError {
     },
     #[error(transparent)]
     Copy(CopyError),
-    #[error("{} changed while it was copied (its .git came or went): try again", path.display())]
-    FolderChanged { path: PathBuf },
     #[error(transparent)]
     Tree(#[from] TreeError),
     #[error(transparent)]
@@ -159,10 +157,11 @@ impl SessionError {
     pub fn kind(&self) -> SessionErrorKind {
         use SessionErrorKind as Kind;
         match self {
-            Self::Root(_) | Self::ModelNotAllowed { .. } | Self::Copy(_) | Self::FolderChanged { .. } => Kind::Input,
+            Self::Root(_) | Self::ModelNotAllowed { .. } | Self::Copy(_) => Kind::Input,
             Self::Probe(_) | Self::Spawn(_) | Self::NotStarted { .. } | Self::ReadyTimeout { .. } => Kind::Engine,
             Self::Engine(EngineError::ImageMissing { .. }) | Self::CodexMissing { .. } => Kind::Image,
             Self::Engine(_) => Kind::Engine,
+            Self::Plan(PlanError::RootsFolder { .. } | PlanError::GitDirectoryPlace { .. }) => Kind::Input,
             Self::Plan(PlanError::NotOurImage { .. } | PlanError::ContractMismatch { .. }) => Kind::Image,
             Self::Plan(PlanError::UnmountablePath { .. }) => Kind::Input,
             Self::Plan(PlanError::Unenforceable { .. } | PlanError::RootlessDocker) | Self::Unproven(_) => {

@@ -117,11 +117,7 @@ pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -
     let request = Request {
         session,
         secrets,
-        workspace: WorkspaceRequest {
-            // A link or a file there points elsewhere, and is copied as it is.
-            has_git_dir: folder.join(".git").symlink_metadata().is_ok_and(|entry| entry.is_dir()),
-            host_path: folder.clone(),
-        },
+        workspace: WorkspaceRequest::Snapshot { folder: folder.clone() },
         access: start.access,
         network: start.network.clone(),
         session_dir: session_dir.clone(),

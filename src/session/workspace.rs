@@ -11,7 +11,7 @@ use crate::session::error::SessionError;
 use crate::session::store::record::Record;
 use crate::workspace::copy::{self, CopyLimits, CopyOwner, Skipped};
 use crate::workspace::diff::{self, Changes};
-use crate::workspace::manifest::{GitEntry, Manifest};
+use crate::workspace::manifest::Manifest;
 use crate::workspace::tree::Tree;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -55,13 +55,6 @@ impl SessionWorkspace {
         let copied = copy::copy(folder, &path, &limits, owner, &mut progress)?;
         if copied.skipped != Skipped::default() {
             tracing::info!(skipped = ?copied.skipped, "parts of the folder were not copied");
-        }
-        // The plan mounts what the folder had when it was looked at.
-        let planned_git = plan.mounts.iter().any(|mount| mount.source == path.join(".git"));
-        if planned_git != (copied.manifest.git() == GitEntry::Directory) {
-            return Err(SessionError::FolderChanged {
-                path: folder.to_owned(),
-            });
         }
         Ok(Self {
             manifest: Arc::new(copied.manifest),

@@ -5,6 +5,7 @@
 //! must never run git, never follow a link out of a tree, and never write to the user's folder.
 //!
 //! - [`root`]: which folder may be a workspace.
+//! - [`bind`]: a folder that is mounted itself: what of it the container may never write.
 //! - [`tree`]: reading a tree that the container could write.
 //! - [`manifest`]: what a copy held when it was made.
 //! - [`bounds`]: what a copy may take.
@@ -12,6 +13,7 @@
 //! - [`diff`]: manifest against tree → changes.
 //! - [`patch`]: changes → a patch in git's form (pure).
 
+pub mod bind;
 pub mod bounds;
 pub mod copy;
 pub mod diff;

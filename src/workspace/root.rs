@@ -1,11 +1,15 @@
 //! Which folder may be a workspace.
 //!
 //! A copy of a folder goes into a container that a model controls, so a folder with a person's whole life in it is never
-//! one, whatever was configured: not `/`, not the home directory, nothing that contains it.
+//! one, whatever was configured: not `/`, not the home directory, nothing that contains it. A folder that is to be mounted
+//! itself ([`permit_bind`]) is never one that codex-mcp or git keep their own files in: the container would write them.
 
 use crate::config::Sourced;
+use crate::workspace::bind::is_inside_git;
 use std::ffi::OsStr;
+use std::fs::FileType;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
 /// A folder that may be a workspace: canonical, a directory when it was looked at, and below a root.
@@ -36,8 +40,8 @@ pub enum RootError {
         #[source]
         error: std::io::Error,
     },
-    #[error("can't use {} as the workspace: it is not a directory", path.display())]
-    NotADirectory { path: PathBuf },
+    #[error("can't use {} as the workspace: it is {kind}, not a directory", path.display())]
+    NotADirectory { path: PathBuf, kind: &'static str },
     #[error(
         "{} is never a workspace: it is, or contains, the whole home directory; name the project's own folder",
         path.display()
@@ -57,6 +61,74 @@ pub enum RootError {
         roots: Vec<PathBuf>,
         origin: String,
     },
+    #[error(
+        "{} leads through the symbolic link {} to {}, outside the folders that sessions may work on ({}; workspace.roots, \
+         {origin}); name a folder below them, or let the operator add that one to workspace.roots",
+        path.display(), link.display(), target.display(), list(roots)
+    )]
+    LinkOutside {
+        path: PathBuf,
+        link: PathBuf,
+        target: PathBuf,
+        roots: Vec<PathBuf>,
+        origin: String,
+    },
+    #[error(
+        "{} climbs with `..` out of {}, outside the folders that sessions may work on ({}; workspace.roots, {origin}); name \
+         a folder below them without `..`", path.display(), from.display(), list(roots)
+    )]
+    ClimbsOutside {
+        path: PathBuf,
+        from: PathBuf,
+        roots: Vec<PathBuf>,
+        origin: String,
+    },
+    #[error(
+        "{} can't be mounted itself: {what} ({}) would be the container's to write; name another folder, or use \
+         workspace.mode = \"snapshot\"", path.display(), own.display()
+    )]
+    OurOwn {
+        path: PathBuf,
+        what: &'static str,
+        own: PathBuf,
+    },
+    #[error(
+        "{} can't be mounted itself: it lies in a git directory, whose configuration and hooks git on the host runs; name \
+         the folder that it belongs to, or use workspace.mode = \"snapshot\"", path.display()
+    )]
+    InsideGit { path: PathBuf },
+}
+
+/// A place where codex-mcp keeps files of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnPlace<'p> {
+    /// As an error names it: "the state directory".
+    pub what: &'static str,
+    pub path: &'p Path,
+}
+
+/// Whether a folder may be mounted itself. Looks at the file system to make our own places canonical.
+pub fn permit_bind(folder: &WorkspaceFolder, own: &[OwnPlace<'_>]) -> Result<(), RootError> {
+    let path = folder.path();
+    if is_inside_git(path) {
+        return Err(RootError::InsideGit { path: path.to_owned() });
+    }
+    for OwnPlace { what, path: own } in own {
+        // One that is not there yet is where its name says, below what is there.
+        let there = own.ancestors().find_map(|above| {
+            let rest = own.strip_prefix(above).ok()?;
+            Some(above.canonicalize().ok()?.join(rest))
+        });
+        let own = there.unwrap_or_else(|| own.to_path_buf());
+        if own.starts_with(path) || path.starts_with(&own) {
+            return Err(RootError::OurOwn {
+                path: path.to_owned(),
+                what,
+                own,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn list(roots: &[PathBuf]) -> String {
@@ -91,7 +163,43 @@ pub fn choose(
         roots.origin.clone(),
     );
     let home = home.and_then(|home| canonical(home).ok());
-    permit(asked.is_some(), wanted, &started_in, home.as_deref(), &roots)
+    permit(asked.is_some(), wanted, &started_in, home.as_deref(), &roots).map_err(|error| match asked {
+        Some(asked) => explain(error, asked, &started_in),
+        None => error,
+    })
+}
+
+/// Says which link or `..` of what was asked for led outside, where one did: the path by itself looks like one below a root.
+fn explain(error: RootError, asked: &Path, started_in: &Path) -> RootError {
+    let RootError::OutsideRoots { path, roots, origin } = error else {
+        return error;
+    };
+    let inside = |path: &Path| roots.iter().any(|root| path.starts_with(root));
+    let mut walked = PathBuf::from("/");
+    for component in started_in.join(asked).components() {
+        let here = walked.join(component);
+        let Ok(next) = here.canonicalize() else { break };
+        if inside(&walked) && !inside(&next) {
+            let path = asked.to_owned();
+            return match component {
+                Component::ParentDir => RootError::ClimbsOutside {
+                    path,
+                    from: walked,
+                    roots,
+                    origin,
+                },
+                _ => RootError::LinkOutside {
+                    path,
+                    link: here,
+                    target: next,
+                    roots,
+                    origin,
+                },
+            };
+        }
+        walked = next;
+    }
+    RootError::OutsideRoots { path, roots, origin }
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, RootError> {
@@ -100,10 +208,23 @@ fn canonical(path: &Path) -> Result<PathBuf, RootError> {
         error,
     };
     let canonical = path.canonicalize().map_err(unusable)?;
-    if !canonical.metadata().map_err(unusable)?.is_dir() {
-        return Err(RootError::NotADirectory { path: canonical });
+    let file_type = canonical.metadata().map_err(unusable)?.file_type();
+    if !file_type.is_dir() {
+        return Err(RootError::NotADirectory {
+            path: canonical,
+            kind: kind(file_type),
+        });
     }
     Ok(canonical)
+}
+
+fn kind(file_type: FileType) -> &'static str {
+    match file_type {
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_block_device() || kind.is_char_device() => "a device",
+        _ => "a file",
+    }
 }
 
 #[derive(Debug)]
@@ -249,15 +370,98 @@ mod tests {
         std::os::unix::fs::symlink("/etc", project.join("escape")).unwrap();
         let roots = Sourced::new(Vec::new(), Origin::Default);
         let ask = |asked: &str| choose(Some(Path::new(asked)), &project, None, &roots);
+        std::os::unix::fs::symlink(".", project.join("here")).unwrap();
+        std::fs::create_dir_all(project.join("sub/deep")).unwrap();
         assert!(ask(".").is_ok());
-        assert!(matches!(ask("escape").unwrap_err(), RootError::OutsideRoots { .. }));
-        assert!(matches!(ask("..").unwrap_err(), RootError::OutsideRoots { .. }));
-        assert!(matches!(ask("file").unwrap_err(), RootError::NotADirectory { .. }));
+        for inside in ["here", "here/here/sub", "sub/../sub/deep"] {
+            assert!(ask(inside).is_ok(), "{inside}");
+        }
+        let real = project.canonicalize().unwrap();
+        for through in ["escape", "escape/ssl", "here/sub/../escape"] {
+            let Err(RootError::LinkOutside { link, target, .. }) = ask(through) else {
+                panic!("{through}")
+            };
+            assert_eq!((link, target), (real.join("escape"), "/etc".into()), "{through}");
+        }
+        for climbing in ["..", "sub/../..", "sub/deep/../../.."] {
+            let Err(RootError::ClimbsOutside { from, .. }) = ask(climbing) else {
+                panic!("{climbing}")
+            };
+            assert_eq!(from, real, "{climbing}");
+        }
+        assert!(matches!(ask("/etc").unwrap_err(), RootError::OutsideRoots { .. }));
         assert!(matches!(ask("gone").unwrap_err(), RootError::Unusable { .. }));
     }
 
     #[test]
+    fn what_is_no_directory_is_refused_by_its_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = Sourced::new(Vec::new(), Origin::Default);
+        let ask = |asked: &str| choose(Some(Path::new(asked)), folder.path(), None, &roots);
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let _listening = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+        nix::unistd::mkfifo(&folder.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (asked, expected) in [
+            ("file", "a file"),
+            ("socket", "a socket"),
+            ("fifo", "a FIFO"),
+            ("/dev/null", "a device"),
+        ] {
+            let Err(RootError::NotADirectory { kind, .. }) = ask(asked) else {
+                panic!("{asked}")
+            };
+            assert_eq!(kind, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_ours_or_gits_is_never_mounted_itself() {
+        let outer = tempfile::tempdir().unwrap();
+        let outer = outer.path().canonicalize().unwrap();
+        std::fs::create_dir_all(outer.join("real/state")).unwrap();
+        std::os::unix::fs::symlink(outer.join("real"), outer.join("link")).unwrap();
+        // Named through a link, and not there yet.
+        let own = outer.join("link/state/codex-mcp");
+        let ask = |folder: &str| {
+            let own = [OwnPlace {
+                what: "the state directory",
+                path: &own,
+            }];
+            permit_bind(&WorkspaceFolder(outer.join(folder)), &own)
+        };
+        for ours in [
+            "",
+            "real",
+            "real/state",
+            "real/state/codex-mcp",
+            "real/state/codex-mcp/sessions/S",
+        ] {
+            assert!(matches!(ask(ours).unwrap_err(), RootError::OurOwn { .. }), "{ours}");
+        }
+        for gits in ["p/.git", "p/.git/hooks", "p/.GIT/modules/m"] {
+            assert!(matches!(ask(gits).unwrap_err(), RootError::InsideGit { .. }), "{gits}");
+        }
+        for other in ["real/statement", "p", "real/state/codex-mcp2", "p/.github"] {
+            assert!(ask(other).is_ok(), "{other}");
+        }
+    }
+
+    #[test]
     fn errors_say_what_to_do() {
+        let error = RootError::LinkOutside {
+            path: "sub/x".into(),
+            link: "/a/sub/x".into(),
+            target: "/etc".into(),
+            roots: vec!["/a".into()],
+            origin: "default".into(),
+        };
+        insta::assert_snapshot!(error, @"sub/x leads through the symbolic link /a/sub/x to /etc, outside the folders that sessions may work on (/a; workspace.roots, default); name a folder below them, or let the operator add that one to workspace.roots");
+        let error = RootError::OurOwn {
+            path: "/srv".into(),
+            what: "the state directory",
+            own: "/srv/state".into(),
+        };
+        insta::assert_snapshot!(error, @r#"/srv can't be mounted itself: the state directory (/srv/state) would be the container's to write; name another folder, or use workspace.mode = "snapshot""#);
         let error = RootError::Unspecified { started_in: "/".into() };
         insta::assert_snapshot!(error, @"no folder to work on: codex-mcp was started in /, which is not one; pass the project's folder as `cwd`, or start codex-mcp with --workspace DIR, or set workspace.roots");
         let roots = vec!["/a".into(), "/b".into()];

@@ -144,6 +144,23 @@ impl Tree {
         Ok(content)
     }
 
+    /// What is at a path beneath the root; a link there is one, and is not followed.
+    pub fn node(&self, path: &Path) -> Result<Node, Errno> {
+        let directory = self.directory(path.parent().unwrap_or(Path::new("")))?;
+        let name = path.file_name().ok_or(Errno::EINVAL)?;
+        fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(|stat| node(&stat))
+    }
+
+    /// The names in a directory beneath the root, sorted; an error where there are more than `limit`.
+    pub fn names(&self, path: &Path, limit: u64) -> Result<Vec<OsString>, TreeError> {
+        let names = self.directory(path).and_then(|mut directory| directory.names(limit));
+        let names = names.map_err(|errno| unreadable(path, errno))?;
+        names.ok_or_else(|| TreeError::TooManyEntries {
+            root: self.path.join(path),
+            limit,
+        })
+    }
+
     /// Shows every entry, parents before children, each directory's entries in the order of their names' bytes.
     pub fn walk<V: Visitor>(&self, max_entries: u64, visitor: &mut V) -> Result<(), V::Error> {
         let mut seen = 0;

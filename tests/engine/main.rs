@@ -14,6 +14,7 @@
 mod support;
 
 mod audit;
+mod bind;
 mod broker;
 mod canary;
 mod chatgpt;

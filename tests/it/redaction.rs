@@ -95,7 +95,10 @@ fn errors(secret: &str) -> Vec<Box<dyn std::error::Error>> {
         }),
         Box::new(SessionError::FolderChanged { path: path() }),
         Box::new(SessionError::Ended(EndReason::Lost { why: text() })),
-        Box::new(RootError::NotADirectory { path: path() }),
+        Box::new(RootError::NotADirectory {
+            path: path(),
+            kind: "a file",
+        }),
         Box::new(RootError::Unusable {
             path: path(),
             error: failed(),

@@ -73,7 +73,8 @@ fn podman_rootless_on_cgroup_v2() {
 fn podman_rootless_on_cgroup_v1() {
     let mut plan = podman_rootless();
     plan.engine.oci_runtime = Some("runc".to_owned());
-    plan.unenforced = crate::plan::launch::LimitName::ALL
+    use crate::plan::launch::LimitName;
+    plan.unenforced = [LimitName::Memory, LimitName::Cpus, LimitName::Pids]
         .map(|limit| Unenforced {
             limit,
             reason: String::new(),
@@ -198,4 +199,29 @@ fn short_commands() {
     };
     insta::assert_snapshot!("short_commands_podman", all(&podman));
     insta::assert_snapshot!("short_commands_docker", all(&fixtures::docker()));
+}
+
+/// What the rooms before this one decide, spelled: each mode on each kind of engine. With labels where SELinux is on: the
+/// host's own folder must not get one that is private to a container.
+#[test]
+fn each_workspace_mode_on_each_engine() {
+    use crate::plan::fixtures as planned;
+    let machines = [
+        ("podman_as_root", planned::rootful_podman()),
+        ("podman_rootless", planned::rootless_podman()),
+        ("docker_as_root", planned::docker(0)),
+        ("docker_as_an_ordinary_user", planned::docker(1000)),
+    ];
+    let requests = [
+        ("snapshot", planned::request()),
+        ("bind", planned::bind_request()),
+        ("scratch", planned::scratch_request()),
+    ];
+    for (machine, mut facts) in machines {
+        facts.selinux_enforcing = true;
+        for (mode, request) in &requests {
+            let plan = crate::plan::plan(&planned::config(), request, &facts, &planned::image(), &[]).unwrap();
+            insta::assert_snapshot!(format!("{mode}_on_{machine}"), shown_run(&plan));
+        }
+    }
 }

@@ -5,7 +5,8 @@ use crate::config::Sourced;
 use crate::config::network::PackageClient;
 use crate::config::secret::SecretPath;
 use crate::plan::fixtures::{
-    self, best_effort, config, docker, image, request, rootful_podman, rootless_podman, rootless_podman_v1,
+    self, best_effort, bind_request, config, docker, image, request, rootful_podman, rootless_podman,
+    rootless_podman_v1, scratch_request,
 };
 use insta::{assert_json_snapshot, assert_snapshot};
 use similar::{ChangeTag, TextDiff};
@@ -71,17 +72,104 @@ fn a_read_only_workspace_is_mounted_so() {
     "#);
 }
 
+/// The session's own files are the same in each mode: what is mounted where they differ, and how.
 #[test]
-fn without_a_git_directory_none_is_mounted() {
-    let change = difference(|request, _| request.workspace.has_git_dir = false);
-    assert_snapshot!(change, @r#"
-    - },
-    - {
-    - "source": "/state/sessions/S/workspace/.git",
-    - "target": "/tmp/project/.git",
-    - "access": "read-only",
-    - "sharing": "private"
+fn each_mode_mounts_what_it_says() {
+    let shown = |request: &Request| {
+        let plan = planned(&config(), request, &rootless_podman());
+        let usual = planned(&config(), &scratch_request(), &rootless_podman());
+        let mounts = plan.mounts.iter().filter(|mount| {
+            mount.target == paths::WORKSPACE || !usual.mounts.iter().any(|other| other.target == mount.target)
+        });
+        let mounts: Vec<_> = mounts
+            .map(
+                |Mount {
+                     source,
+                     target,
+                     access,
+                     sharing,
+                 }| format!("{} {target} {access:?} {sharing:?}", source.display()),
+            )
+            .collect();
+        format!("{:?} in {}\n{}", plan.workspace_mode, plan.codex.cwd, mounts.join("\n"))
+    };
+    assert_snapshot!(shown(&request()), @r"
+    Snapshot in /tmp/project
+    /state/sessions/S/workspace /tmp/project ReadWrite Private
+    ");
+    assert_snapshot!(shown(&bind_request()), @r"
+    Bind in /tmp/project
+    /home/me/main/.git /home/me/main/.git ReadOnly Shared
+    /tmp/project /tmp/project ReadWrite Shared
+    /tmp/project/.git /tmp/project/.git ReadOnly Shared
+    ");
+    assert_snapshot!(shown(&scratch_request()), @r"
+    Scratch in /workspace
+    /state/sessions/S/workspace /workspace ReadWrite Private
+    ");
+    let named = WorkspaceRequest::Scratch {
+        named: Some("/tmp/project".into()),
+    };
+    assert_snapshot!(shown(&Request { workspace: named, ..request() }), @r"
+    Scratch in /tmp/project
+    /state/sessions/S/workspace /tmp/project ReadWrite Private
+    ");
+}
+
+#[test]
+fn read_only_is_so_in_each_mode() {
+    for request in [request(), bind_request(), scratch_request()] {
+        let reading = Request {
+            access: WorkspaceAccess::ReadOnly,
+            ..request
+        };
+        let plan = planned(&config(), &reading, &rootless_podman());
+        let inside = |mount: &&Mount| Path::new(&mount.target).starts_with(&plan.workspace_inside);
+        let accesses: Vec<_> = plan.mounts.iter().filter(inside).map(|mount| mount.access).collect();
+        assert!(!accesses.is_empty() && accesses.iter().all(|access| *access == MountAccess::ReadOnly));
+    }
+}
+
+/// The folder is at `/workspace` and the git directory where the folder's `.git` says, or there is no git inside.
+#[test]
+fn a_git_directory_is_at_its_own_path_or_bind_is_refused() {
+    let at = |folder: &str, git: &str| {
+        let mut request = bind_request();
+        let WorkspaceRequest::Bind(bind) = &mut request.workspace else {
+            panic!("it is one")
+        };
+        (bind.folder, bind.git_elsewhere) = (folder.into(), Some(git.into()));
+        plan(&config(), &request, &rootless_podman(), &image(), &[]).map(|plan| plan.workspace_inside)
+    };
+    assert_eq!(at("/usr/src/app", "/srv/p/.git").as_deref(), Ok("/workspace"));
+    for (folder, git) in [
+        ("/srv/p", "/usr/src/p/.git"),
+        ("/srv/p", "/var/lib/codex/.git"),
+        ("/srv/p", "/srv/p/.real"),
+        ("/srv/p", "/srv"),
+        ("/srv/p", "/srv/p"),
+        ("/srv/p", "/srv/a:b"),
+    ] {
+        assert_eq!(
+            at(folder, git),
+            Err(PlanError::GitDirectoryPlace { path: git.into() }),
+            "{folder} {git}"
+        );
+    }
+    assert_snapshot!(at("/srv/p", "/usr/src/p/.git").unwrap_err(), @r#"
+    bind is refused: the folder's git directory is /usr/src/p/.git, which can't be mounted at that same path inside the container, where git looks for it.
+    Move the repository, or use `workspace.mode = "snapshot"`.
     "#);
+}
+
+#[test]
+fn a_protected_name_that_the_mount_syntax_cannot_carry_is_refused() {
+    let mut request = bind_request();
+    let WorkspaceRequest::Bind(bind) = &mut request.workspace else {
+        panic!("it is one")
+    };
+    bind.protected.push("a:b".into());
+    assert!(plan(&config(), &request, &rootless_podman(), &image(), &[]).is_err());
 }
 
 #[test]
@@ -94,12 +182,14 @@ fn selinux_has_mounts_relabelled() {
 
 #[test]
 fn a_workspace_at_a_path_of_the_image_is_at_slash_workspace() {
-    let change = difference(|request, _| request.workspace.host_path = "/usr/src/app".into());
+    let change = difference(|request, _| {
+        request.workspace = WorkspaceRequest::Snapshot {
+            folder: "/usr/src/app".into(),
+        };
+    });
     assert_snapshot!(change, @r#"
     - "target": "/tmp/project",
     + "target": "/workspace",
-    - "target": "/tmp/project/.git",
-    + "target": "/workspace/.git",
     - "cwd": "/tmp/project",
     + "cwd": "/workspace",
     - "workspace_inside": "/tmp/project",
@@ -239,11 +329,13 @@ fn a_calls_rules_narrow_and_leave_the_operators_as_they_are() {
 
 #[test]
 fn a_mount_below_another_comes_after_it() {
-    let plan = planned(&config(), &request(), &rootful_podman());
-    for (index, mount) in plan.mounts.iter().enumerate() {
-        for earlier in &plan.mounts[..index] {
-            let above = Path::new(&earlier.target).starts_with(&mount.target);
-            assert!(!above, "{} is mounted over {}", mount.target, earlier.target);
+    for request in [request(), bind_request(), scratch_request()] {
+        let plan = planned(&config(), &request, &rootful_podman());
+        for (index, mount) in plan.mounts.iter().enumerate() {
+            for earlier in &plan.mounts[..index] {
+                let above = Path::new(&earlier.target).starts_with(&mount.target);
+                assert!(!above, "{} is mounted over {}", mount.target, earlier.target);
+            }
         }
     }
 }

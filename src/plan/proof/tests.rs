@@ -25,6 +25,9 @@ fn ready(plan: &LaunchPlan, mountinfo: &str, uid_map: Vec<(u32, u32, u32)>) -> R
         .into_iter()
         .map(|line| line.reading)
         .collect();
+    // Captured where it was mounted, as it is where the folder itself is the workspace.
+    let planned = |target: &str| plan.mounts.iter().any(|mount| mount.target == target);
+    mounts.retain(|mount| mount.target != "/tmp/project/.git" || planned(&mount.target));
     for mount in &mut mounts {
         mount.size = match mount.target.as_str() {
             "/tmp" | "/home/codex" => Some(1 << 30),
@@ -133,7 +136,7 @@ fn what_faithful_engines_start_is_proven() {
         let proof = prove(&plan, &ready).unwrap();
         let enforced: Vec<_> = proof.limits.iter().map(|l| (l.name, l.limit, l.enforced)).collect();
         assert_eq!(
-            enforced,
+            enforced[..3],
             [
                 (LimitName::Memory, 4 << 30, true),
                 (LimitName::Cpus, 2000, true),
@@ -268,7 +271,7 @@ fn a_wrong_root_or_declared_mount_is_named() {
     assert_snapshot!(broken(|r| at(r, "/").read_only = false), @"P2 (root file system read-only, writable places sized): the root file system is writable");
     assert_snapshot!(broken(|r| r.mounts.retain(|m| m.target != "/")), @"P2 (root file system read-only, writable places sized): the root file system is writable");
     assert_snapshot!(broken(|r| r.mounts.push(mount("/", "overlay", false))), @"P2 (root file system read-only, writable places sized): the root file system is writable");
-    assert_snapshot!(broken(|r| at(r, "/tmp/project/.git").read_only = false), @"P1 (only declared mounts are visible): /tmp/project/.git planned read-only, found writable");
+    assert_snapshot!(broken(|r| at(r, "/var/lib/codex/rules").read_only = false), @"P1 (only declared mounts are visible): /var/lib/codex/rules planned read-only, found writable");
     assert_snapshot!(broken(|r| at(r, "/run/codex-mcp/guest").read_only = false), @"P1 (only declared mounts are visible): /run/codex-mcp/guest planned read-only, found writable");
     assert_snapshot!(broken(|r| at(r, "/tmp/project").read_only = true), @"P1 (only declared mounts are visible): /tmp/project planned writable, found read-only");
     assert_snapshot!(broken(|r| r.mounts.retain(|m| m.target != "/var/lib/codex/hooks.json")), @"P1 (only declared mounts are visible): /var/lib/codex/hooks.json planned, nothing is mounted there or it is hidden");
@@ -285,6 +288,73 @@ fn a_planned_mount_that_is_hidden_or_doubled_is_named() {
     assert_snapshot!(broken(|r| r.mounts.push(mount("/dev/shm", "tmpfs", false))), @"P1 (only declared mounts are visible): one mount planned at /dev/shm, 2 found");
 }
 
+/// What the mounts of a folder of the host are for: each that lacks, hides or may be written lets a container plant what
+/// git runs on the host.
+#[test]
+fn a_protected_name_of_a_folder_of_the_host_is_missed() {
+    for facts in [
+        fixtures::rootful_podman(),
+        fixtures::docker(0),
+        fixtures::rootless_podman(),
+    ] {
+        let plan = decide::plan(
+            &fixtures::config(),
+            &fixtures::bind_request(),
+            &facts,
+            &fixtures::image(),
+            &[],
+        )
+        .unwrap();
+        let uid_map = match facts.engine.rootless {
+            true => vec![(0, 1, 1000), (1000, 0, 1), (1001, 1001, 64_535)],
+            false => vec![(0, 0, u32::MAX)],
+        };
+        let mut faithful = ready(&plan, ROOTFUL, uid_map);
+        faithful.mounts.push(mount("/home/me/main/.git", "ext4", true));
+        prove(&plan, &faithful).unwrap();
+        let breaking: [fn(&mut Ready); 6] = [
+            |r| at(r, "/tmp/project/.git").read_only = false,
+            |r| at(r, "/tmp/project/.git").reachable = false,
+            |r| r.mounts.retain(|m| m.target != "/tmp/project/.git"),
+            |r| at(r, "/home/me/main/.git").read_only = false,
+            |r| r.mounts.push(mount("/tmp/project/vendor", "ext4", false)),
+            |r| r.mounts.push(mount("/tmp/project/.git/hooks", "ext4", false)),
+        ];
+        for (index, edit) in breaking.into_iter().enumerate() {
+            let mut broken = faithful.clone();
+            edit(&mut broken);
+            let Refusal(violations) = prove(&plan, &broken).unwrap_err();
+            assert_eq!(violations[0].promise, Promise::Mounts, "edit {index}");
+        }
+        let mut as_root = faithful;
+        as_root.identity.uids = [0; 4];
+        assert_eq!(prove(&plan, &as_root).unwrap_err().0[0].promise, Promise::Privileges);
+    }
+}
+
+/// What a session may use, and who sees to it.
+#[test]
+fn a_proof_lists_every_limit() {
+    let (plan, ready) = rootful();
+    let limits = prove(&plan, &ready).unwrap().limits;
+    let shown: Vec<_> = limits
+        .iter()
+        .map(|l| format!("{} {} {:?}", l.name, l.limit, l.by))
+        .collect();
+    assert_snapshot!(shown.join("\n"), @r"
+    memory 4294967296 Kernel
+    cpus 2000 Kernel
+    pids 512 Kernel
+    open_files 20000 Kernel
+    scratch 1073741824 Kernel
+    workspace 10737418240 Watchdog
+    turn 1800 Watchdog
+    wall 28800 Watchdog
+    ");
+    let names: Vec<_> = limits.iter().map(|l| serde_json::to_value(l.name).unwrap()).collect();
+    assert!(names.iter().zip(&limits).all(|(json, l)| json == l.name.as_str()));
+}
+
 #[test]
 fn the_sealed_files_hidden_by_a_home_that_was_mounted_after_them_are_missed() {
     // What the kernel would list if an engine mounted in the wrong order.
@@ -296,9 +366,11 @@ fn the_sealed_files_hidden_by_a_home_that_was_mounted_after_them_are_missed() {
     let (root, home) = (id_of("/"), id_of("/var/lib/codex"));
     let wrong = ROOTFUL.replace(&format!(" {home} "), &format!(" {root} "));
     assert_ne!(wrong, ROOTFUL);
-    let reachable = mountinfo::parse(&wrong).unwrap();
-    for (mount, line) in ready.mounts.iter_mut().zip(reachable) {
-        mount.reachable = line.reading.reachable;
+    for line in mountinfo::parse(&wrong).unwrap() {
+        let mut mounts = ready.mounts.iter_mut();
+        if let Some(mount) = mounts.find(|mount| mount.target == line.reading.target) {
+            mount.reachable = line.reading.reachable;
+        }
     }
     let text = refusal(&plan, &ready);
     assert!(
@@ -404,7 +476,13 @@ fn best_effort_forgives_limits_only_and_says_so() {
         [
             (LimitName::Memory, false),
             (LimitName::Cpus, true),
-            (LimitName::Pids, false)
+            (LimitName::Pids, false),
+            (LimitName::OpenFiles, true),
+            (LimitName::Scratch, true),
+            (LimitName::Workspace, true),
+            (LimitName::Turn, true),
+            (LimitName::Idle, true),
+            (LimitName::Wall, true),
         ]
     );
     let edits: [fn(&mut Ready); 6] = [
@@ -412,7 +490,7 @@ fn best_effort_forgives_limits_only_and_says_so() {
         |r| r.pid = 7,
         |r| r.seccomp = 0,
         |r| at(r, "/tmp").size = None,
-        |r| at(r, "/tmp/project/.git").read_only = false,
+        |r| at(r, "/var/lib/codex/rules").read_only = false,
         |r| r.interfaces.push("eth0".into()),
     ];
     for (index, edit) in edits.into_iter().enumerate() {
