@@ -4,6 +4,7 @@
 //! [`tree::Tree`] (openat2 beneath the root, no symlinks followed, regular files with one link, size caps). This room
 //! must never run git, never follow a link out of a tree, and never write to the user's folder.
 //!
+//! - [`git`]: the one way to run git.
 //! - [`root`]: which folder may be a workspace.
 //! - [`tree`]: reading a tree that the container could write.
 //! - [`manifest`]: what a copy held when it was made.
@@ -15,6 +16,7 @@
 pub mod bounds;
 pub mod copy;
 pub mod diff;
+pub mod git;
 pub mod manifest;
 pub mod patch;
 pub mod root;
