@@ -30,6 +30,8 @@ pub mod compare;
 pub mod copy;
 pub mod diff;
 pub mod fast_import;
+#[cfg(test)]
+mod fixtures;
 pub mod git;
 pub mod inner_git;
 pub mod inventory;
