@@ -47,6 +47,7 @@ async fn a_patch_applies_to_the_original() {
     for path in ["moved", "edited", "removed", "mode", "to-link", "crlf", "d/deep"] {
         scene.write(path, &text);
     }
+    scene.write("moved", text.replace("line 3", "line three"));
     scene.write("binary", [0, 1, 2, 255, 0]);
     scene.write("latin1", b"caf\xe9\n");
     scene.write("crlf", "a\r\nb\r\n");
