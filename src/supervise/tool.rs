@@ -1,6 +1,9 @@
 //! Runs a tool (an engine's `build`, `npm pack`, `mmdebstrap`) to its end: output streamed line by line, bounded in
 //! time and memory, ended as a whole group where the caller gives up.
 //!
+//! A tool reads nothing, bytes, or a file (which may be a pipe that the caller fills meanwhile); its output may go into a
+//! file past this process.
+//!
 //! For work that takes minutes and is watched; short questions to an engine go through [`super::output`]. The
 //! environment is the caller's, whole: nothing is inherited, so that a model key of this process can't reach a tool.
 
@@ -13,14 +16,16 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::ChildStdin;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// What a captured stdout may hold, in bytes.
+/// What a captured stdout may hold, in bytes, where the caller names no other bound.
 const MAX_CAPTURE: usize = 8 << 20;
 /// How many of the last lines are kept for an error message.
 const TAIL_LINES: usize = 40;
@@ -44,15 +49,48 @@ pub struct ToolRun {
 pub enum StdoutUse {
     /// Kept whole for the caller; more than 8 MiB is an error.
     Capture,
+    /// Kept whole for the caller; more than so many bytes is an error.
+    CaptureUpTo(usize),
     /// Streamed line by line, like stderr.
     Lines,
+}
+
+impl StdoutUse {
+    /// How many bytes are kept.
+    fn bound(self) -> usize {
+        match self {
+            Self::Capture => MAX_CAPTURE,
+            Self::CaptureUpTo(bytes) => bytes,
+            Self::Lines => 0,
+        }
+    }
+}
+
+/// What a tool's standard streams are joined to, beyond what [`ToolRun`] says. Handed over whole: an end of a pipe that
+/// stayed open here would keep its other end waiting after the tool is gone.
+#[derive(Debug, Default)]
+pub struct Streams {
+    pub stdin: Stdin,
+    /// Where stdout goes instead of to this process; [`ToolRun::stdout`] then gets nothing.
+    pub stdout: Option<File>,
+}
+
+#[derive(Debug, Default)]
+pub enum Stdin {
+    /// Nothing to read.
+    #[default]
+    Empty,
+    /// These bytes and then the end. A tool that reads only some of them is not disturbed.
+    Bytes(Vec<u8>),
+    /// A file, or the read end of a pipe.
+    File(File),
 }
 
 /// How a tool ended by itself.
 #[derive(Debug, Clone)]
 pub struct ToolEnd {
     pub status: ExitStatus,
-    /// Empty unless [`StdoutUse::Capture`].
+    /// Empty unless it was captured.
     pub stdout: Vec<u8>,
     /// The last lines it said.
     pub tail: Vec<String>,
@@ -74,8 +112,8 @@ pub enum ToolError {
         limit: Duration,
         tail: Vec<String>,
     },
-    #[error("{program} was ended: it wrote more than {MAX_CAPTURE} bytes where an answer was expected", program = .program.display())]
-    TooMuchOutput { program: PathBuf },
+    #[error("{program} was ended: it wrote more than {limit} bytes where an answer was expected", program = .program.display())]
+    TooMuchOutput { program: PathBuf, limit: usize },
     #[error("lost the output of {program}: {source}", program = .program.display())]
     Lost {
         program: PathBuf,
@@ -101,10 +139,25 @@ pub async fn run(
     cancel: &CancellationToken,
     on_line: &mut (dyn FnMut(&str) + Send),
 ) -> Result<ToolEnd, ToolError> {
+    run_with(tool, Streams::default(), cancel, on_line).await
+}
+
+/// [`run`], with something to read or a file to write to.
+pub async fn run_with(
+    tool: &ToolRun,
+    streams: Streams,
+    cancel: &CancellationToken,
+    on_line: &mut (dyn FnMut(&str) + Send),
+) -> Result<ToolEnd, ToolError> {
     let program = || tool.command.program.clone();
     let lost = |source| ToolError::Lost {
         program: program(),
         source,
+    };
+    let (stdin, input) = match streams.stdin {
+        Stdin::Empty => (Stdio::null(), None),
+        Stdin::Bytes(bytes) => (Stdio::piped(), Some(bytes)),
+        Stdin::File(file) => (Stdio::from(file), None),
     };
     let mut command = tokio::process::Command::new(&tool.command.program);
     command
@@ -112,8 +165,8 @@ pub async fn run(
         .env_clear()
         .envs(tool.environment.iter())
         .current_dir(&tool.command.directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdin(stdin)
+        .stdout(streams.stdout.map_or_else(Stdio::piped, Stdio::from))
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
@@ -121,11 +174,16 @@ pub async fn run(
         program: program(),
         source,
     })?;
+    // It holds our copies of the streams, and with them the pipe ends that only the child should have.
+    drop(command);
     // Declared after the child, so dropped before it: the group is signalled while its leader is still unreaped.
     let mut group = Group::of(&child);
     let mut stdout = Pipe::new(child.stdout.take());
     let mut stderr = Pipe::new(child.stderr.take());
     let mut captured = Vec::new();
+    let bound = tool.stdout.bound();
+    let mut feeding = std::pin::pin!(feed(child.stdin.take(), input));
+    let mut fed = false;
     let mut tail = Tail::default();
     let mut say = |line: &str| {
         tail.push(line);
@@ -141,15 +199,16 @@ pub async fn run(
                 let chunk = chunk.map_err(lost)?;
                 match tool.stdout {
                     StdoutUse::Lines => stdout.lines.feed(&chunk, &mut say),
-                    StdoutUse::Capture if captured.len() + chunk.len() <= MAX_CAPTURE => captured.extend_from_slice(&chunk),
-                    StdoutUse::Capture if ending.is_none() => {
+                    _ if captured.len() + chunk.len() <= bound => captured.extend_from_slice(&chunk),
+                    _ if ending.is_none() => {
                         ending = Some(Ending::TooMuchOutput);
                         group.signal(Signal::SIGTERM);
                         timer = Instant::now() + GRACE;
                     }
-                    StdoutUse::Capture => {}
+                    _ => {}
                 }
             }
+            () = &mut feeding, if !fed && status.is_none() => fed = true,
             chunk = stderr.read(), if stderr.is_open() => {
                 let chunk = chunk.map_err(lost)?;
                 stderr.lines.feed(&chunk, &mut say);
@@ -181,7 +240,10 @@ pub async fn run(
     let tail = tail.lines.into();
     match (ending, status) {
         (Some(Ending::Cancelled), _) => Err(ToolError::Cancelled { program: program() }),
-        (Some(Ending::TooMuchOutput), _) => Err(ToolError::TooMuchOutput { program: program() }),
+        (Some(Ending::TooMuchOutput), _) => Err(ToolError::TooMuchOutput {
+            program: program(),
+            limit: bound,
+        }),
         (None, Some(status)) => Ok(ToolEnd {
             status,
             stdout: captured,
@@ -193,6 +255,15 @@ pub async fn run(
             limit: tool.limit,
             tail,
         }),
+    }
+}
+
+/// Writes all there is to say and closes the pipe. That the tool stopped reading is its own affair: its exit tells.
+async fn feed(stdin: Option<ChildStdin>, input: Option<Vec<u8>>) {
+    if let (Some(mut stdin), Some(input)) = (stdin, input)
+        && let Err(error) = stdin.write_all(&input).await
+    {
+        tracing::debug!(%error, "a tool did not read all of its input");
     }
 }
 
@@ -374,6 +445,57 @@ mod tests {
         )
         .await;
         assert!(matches!(end, Err(ToolError::TooMuchOutput { .. })), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn another_bound_of_an_answer_is_kept() {
+        for (bound, fits) in [(7, true), (6, false)] {
+            let tool = shell("echo answer", StdoutUse::CaptureUpTo(bound));
+            let (end, _) = run_shell(&tool, &CancellationToken::new()).await;
+            assert_eq!(end.is_ok(), fits, "{end:?}");
+        }
+    }
+
+    async fn run_fed(script: &str, streams: Streams) -> Result<ToolEnd, ToolError> {
+        let tool = shell(script, StdoutUse::Capture);
+        run_with(&tool, streams, &CancellationToken::new(), &mut |_| ()).await
+    }
+
+    #[tokio::test]
+    async fn bytes_reach_it_whole_and_end() {
+        let input: Vec<u8> = (0..1 << 20).map(|n: u32| n.to_le_bytes()[0]).collect();
+        let stdin = Stdin::Bytes(input.clone());
+        let end = run_fed("exec cat", Streams { stdin, stdout: None }).await.unwrap();
+        assert_eq!(end.stdout, input);
+        let stdin = Stdin::Bytes(input);
+        let end = run_fed("exit 4", Streams { stdin, stdout: None }).await.unwrap();
+        assert_eq!(end.status.code(), Some(4));
+    }
+
+    #[tokio::test]
+    async fn stdout_goes_into_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let streams = Streams {
+            stdin: Stdin::Empty,
+            stdout: Some(file.reopen().unwrap()),
+        };
+        assert!(run_fed("echo there", streams).await.unwrap().stdout.is_empty());
+        assert_eq!(std::fs::read(file.path()).unwrap(), b"there\n");
+    }
+
+    /// Our copy of the read end would let the writer wait for ever.
+    #[tokio::test]
+    async fn who_fills_a_pipe_learns_that_the_tool_is_gone() {
+        let (read, mut write) = std::io::pipe().unwrap();
+        let stdin = Stdin::File(File::from(std::os::fd::OwnedFd::from(read)));
+        let writer = tokio::task::spawn_blocking(move || std::io::Write::write_all(&mut write, &vec![0; 8 << 20]));
+        run_fed("exec head -c 1", Streams { stdin, stdout: None })
+            .await
+            .unwrap();
+        assert_eq!(
+            writer.await.unwrap().unwrap_err().kind(),
+            std::io::ErrorKind::BrokenPipe
+        );
     }
 
     #[tokio::test]

@@ -75,7 +75,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("supervise", &[]),
     ("wire", &[]),
-    ("workspace", &["config", "wire"]),
+    ("workspace", &["config", "supervise", "wire"]),
 ];
 
 /// A file's lines before its tests.
