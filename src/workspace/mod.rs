@@ -2,7 +2,7 @@
 //!
 //! The copy is written by the container, so it is hostile when read back: every such read goes through
 //! [`tree::Tree`] (openat2 beneath the root, no symlinks followed, regular files with one link, size caps). This room
-//! must never run git, never follow a link out of a tree, and never write to the user's folder.
+//! must never follow a link out of a tree, and nothing in it but [`apply`] writes to the user's folder.
 //!
 //! - [`git`]: the one way to run git.
 //! - [`root`]: which folder may be a workspace.
@@ -12,7 +12,9 @@
 //! - [`copy`]: the bounded copy, with its manifest.
 //! - [`diff`]: manifest against tree → changes.
 //! - [`patch`]: changes → a patch in git's form (pure).
+//! - [`apply`]: the only writer to the user's folder.
 
+pub mod apply;
 pub mod bounds;
 pub mod copy;
 pub mod diff;
