@@ -70,7 +70,10 @@ mod tests {
         // printf hello | git hash-object --stdin, in a repository of each format.
         for (format, id) in [
             (ObjectFormat::Sha1, "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0"),
-            (ObjectFormat::Sha256, "8aec4e4876f854f688d0ebfc8f37598f38e5fd6903cccc850ca36591175aeb60"),
+            (
+                ObjectFormat::Sha256,
+                "8aec4e4876f854f688d0ebfc8f37598f38e5fd6903cccc850ca36591175aeb60",
+            ),
         ] {
             assert_eq!(id_of(format, b"hello").to_string(), id);
             let read = id_of_reader(format, 5, &mut b"hello".as_slice()).unwrap();

@@ -3,9 +3,9 @@
 //! Content passes from git into a file of ours that has no name, and from there to its place; it is never whole in
 //! memory but where text is merged.
 
+use crate::workspace::git::ObjectId;
 use crate::workspace::git::command::{Git, GitCommand, OwnRepository};
 use crate::workspace::git::run::{GitError, Stdin, Stdout, run};
-use crate::workspace::git::ObjectId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;

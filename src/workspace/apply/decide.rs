@@ -134,7 +134,9 @@ pub enum Refusal {
     Path(#[from] PathFlaw),
     #[error("{0}")]
     Link(#[from] LinkFlaw),
-    #[error("it is in the directory that the repository's core.hooksPath names, from where git runs files on this host")]
+    #[error(
+        "it is in the directory that the repository's core.hooksPath names, from where git runs files on this host"
+    )]
     Hooks,
     #[error("on the host its directory is a link, and nothing is written through links")]
     ThroughLink,
@@ -232,13 +234,26 @@ fn compare(base: &State, session: &State, host: &State) -> Verdict {
         return Verdict::Already;
     }
     if let (
-        State::File { id: base, executable: base_runs },
-        State::File { id: session, executable: session_runs },
-        State::File { id: host, executable: host_runs },
+        State::File {
+            id: base,
+            executable: base_runs,
+        },
+        State::File {
+            id: session,
+            executable: session_runs,
+        },
+        State::File {
+            id: host,
+            executable: host_runs,
+        },
     ) = (base, session, host)
     {
         // Two sides that both flipped one bit flipped it to the same.
-        let executable = if base_runs == host_runs { *session_runs } else { *host_runs };
+        let executable = if base_runs == host_runs {
+            *session_runs
+        } else {
+            *host_runs
+        };
         return if session == host || session == base {
             if executable == *host_runs {
                 Verdict::Already
@@ -250,7 +265,11 @@ fn compare(base: &State, session: &State, host: &State) -> Verdict {
             Verdict::Take(State::File { id, executable })
         } else {
             let (base, session) = (base.clone(), session.clone());
-            Verdict::Merge { base, session, executable }
+            Verdict::Merge {
+                base,
+                session,
+                executable,
+            }
         };
     }
     if base == host {
@@ -266,7 +285,12 @@ fn compare(base: &State, session: &State, host: &State) -> Verdict {
 }
 
 /// Decides about all changes. `links` are the flaws that were found in the targets of the session's links.
-pub fn decide(changes: &[Change], links: &BTreeMap<RelativePath, LinkFlaw>, facts: &HostFacts, rules: &Rules) -> Decision {
+pub fn decide(
+    changes: &[Change],
+    links: &BTreeMap<RelativePath, LinkFlaw>,
+    facts: &HostFacts,
+    rules: &Rules,
+) -> Decision {
     let mut deciding = Deciding {
         facts,
         rules,
@@ -372,10 +396,20 @@ impl Deciding<'_> {
                     path,
                     before: host,
                     mode: with_executable(file.attributes.mode, executable),
-                    after: State::File { id: file.id, executable },
+                    after: State::File {
+                        id: file.id,
+                        executable,
+                    },
                 });
             }
-            (Verdict::Merge { base, session, executable }, Some(host)) => self.decision.merges.push(TextMerge {
+            (
+                Verdict::Merge {
+                    base,
+                    session,
+                    executable,
+                },
+                Some(host),
+            ) => self.decision.merges.push(TextMerge {
                 path,
                 base,
                 session,
@@ -409,6 +443,8 @@ impl Deciding<'_> {
             Some(Found::Nothing) | None => Place::State(State::Absent),
             Some(Found::File(file)) => Place::File(file.clone()),
             Some(Found::Symlink { id }) => Place::State(State::Symlink { id: id.clone() }),
+            // The file that the session deleted is gone; what is in the directory is a matter of its own.
+            Some(Found::Directory) if change.session == State::Absent => Place::State(State::Absent),
             Some(Found::Directory) => Place::Directory,
             Some(Found::Special) => Place::Conflict(Conflict::SpecialInTheWay),
             Some(Found::Unreadable) => Place::Refused(Refusal::Unreadable),
@@ -417,7 +453,7 @@ impl Deciding<'_> {
 
     /// A directory where a file is to be: it goes if nothing but what the session deleted is in it.
     fn clear(&mut self, change: &Change) -> Result<(), Conflict> {
-        if change.session == State::Absent || change.base != State::Absent {
+        if change.base != State::Absent {
             // The host made the directory of what was a file.
             return Err(Conflict::DirectoryInTheWay);
         }

@@ -34,7 +34,9 @@ pub enum ApplyError {
     OtherPatch { expected: String, actual: String },
     #[error("nothing was written: the host changed {} meanwhile; apply again", names(paths))]
     Changed { paths: Vec<Untrusted> },
-    #[error("nothing was written: {files} files changed, more than the {limit} that are applied at once; take the patch (codex-mcp sessions diff) and use git apply")]
+    #[error(
+        "nothing was written: {files} files changed, more than the {limit} that are applied at once; take the patch (codex-mcp sessions diff) and use git apply"
+    )]
     TooManyFiles { files: u64, limit: u64 },
     #[error(
         "nothing was written: core.hooksPath names {} itself, so that git runs its files by their names; set it to a \

@@ -55,7 +55,9 @@ async fn ask(
 fn within(folder: &Path, places: &[PathBuf]) -> Hooks {
     let mut inside = Vec::new();
     for place in places {
-        let Ok(below) = place.strip_prefix(folder) else { continue };
+        let Ok(below) = place.strip_prefix(folder) else {
+            continue;
+        };
         if below.as_os_str().is_empty() {
             return Hooks::Everywhere;
         }

@@ -162,7 +162,9 @@ impl HostFolder {
                 }
             }
             if change.session != State::Absent && facts.found.get(&change.path) == Some(&Found::Directory) {
-                facts.occupants.insert(change.path.clone(), self.occupants(&change.path));
+                facts
+                    .occupants
+                    .insert(change.path.clone(), self.occupants(&change.path));
             }
         }
         Ok(facts)

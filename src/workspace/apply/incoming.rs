@@ -114,7 +114,11 @@ mod tests {
         let paths: Vec<String> = incoming.changes.iter().map(|change| change.path.to_string()).collect();
         assert_eq!(paths, ["a", "z"]);
         assert_eq!(incoming.links().count(), 1);
-        let refused: Vec<(&str, Refusal)> = incoming.refused.iter().map(|(path, why)| (path.as_str(), *why)).collect();
+        let refused: Vec<(&str, Refusal)> = incoming
+            .refused
+            .iter()
+            .map(|(path, why)| (path.as_str(), *why))
+            .collect();
         assert_eq!(
             refused,
             [

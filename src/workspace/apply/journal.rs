@@ -123,7 +123,9 @@ impl Journal {
 
     /// Nothing that a journal names may lie outside of what we make.
     fn check(&self) -> Result<PathBuf, String> {
-        let folder = BASE64_STANDARD.decode(&self.folder).map_err(|error| error.to_string())?;
+        let folder = BASE64_STANDARD
+            .decode(&self.folder)
+            .map_err(|error| error.to_string())?;
         let folder = PathBuf::from(OsString::from_vec(folder));
         if !folder.is_absolute() {
             return Err("its folder is not absolute".to_owned());
@@ -204,7 +206,10 @@ impl Slot {
             .open(&lock)
             .map_err(io_error("open", &lock))?;
         match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(Held { slot: self, _lock: lock })),
+            Ok(lock) => Ok(Some(Held {
+                slot: self,
+                _lock: lock,
+            })),
             Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
             Err((_, errno)) => Err(io_error("lock", &lock)(errno.into())),
         }

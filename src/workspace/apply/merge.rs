@@ -3,7 +3,10 @@
 //! `git merge-file` sees three temporary files of ours and no work tree. Where both changed the same lines its output, with
 //! the conflict's marks, is thrown away: marks never reach the host.
 
-#![expect(clippy::disallowed_methods, reason = "writes the three versions of a text for git merge-file")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "writes the three versions of a text for git merge-file"
+)]
 
 use crate::workspace::apply::blob::id_of;
 use crate::workspace::apply::content::{ContentError, Contents, Objects};
@@ -65,7 +68,11 @@ pub async fn merge(
     if id_of(folder.format(), &host) != merge.host.id {
         return Ok(Merged::Changed);
     }
-    let texts = [Some(host), whole(contents, &merge.base, work)?, whole(contents, &merge.session, work)?];
+    let texts = [
+        Some(host),
+        whole(contents, &merge.base, work)?,
+        whole(contents, &merge.session, work)?,
+    ];
     let [Some(host), Some(base), Some(session)] = texts else {
         return Ok(Merged::Conflict(Conflict::TooLargeToMerge));
     };
@@ -91,7 +98,12 @@ pub async fn merge(
     let path = merge.path.clone();
     if id == host.id {
         let mode = with_executable(host.attributes.mode, merge.executable);
-        return Ok(Merged::Step(Some(Step::SetExecutable { path, before, after, mode })));
+        return Ok(Merged::Step(Some(Step::SetExecutable {
+            path,
+            before,
+            after,
+            mode,
+        })));
     }
     contents.add(id, &text, work)?;
     Ok(Merged::Step(Some(Step::Put {
@@ -137,7 +149,9 @@ async fn three_way(
     match end(merge, Stdin::Empty, Stdout::Memory(bound), cancel).await? {
         GitEnd::Success(text) => Ok(Some(text)),
         // Its exit code is the number of conflicts, 127 at most.
-        GitEnd::Failure(GitError::Failed { status, .. }) if status.code().is_some_and(|code| (1..=127).contains(&code)) => {
+        GitEnd::Failure(GitError::Failed { status, .. })
+            if status.code().is_some_and(|code| (1..=127).contains(&code)) =>
+        {
             Ok(None)
         }
         GitEnd::Failure(error) => Err(error.into()),

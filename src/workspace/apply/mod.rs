@@ -253,7 +253,11 @@ impl Plan {
         let folder = HostFolder::open(&self.path, self.folder.format())?;
         let now = folder.facts(self.changes.iter())?;
         let paths = differences(&self.facts, &now);
-        if paths.is_empty() { Ok(()) } else { Err(ApplyError::Changed { paths }) }
+        if paths.is_empty() {
+            Ok(())
+        } else {
+            Err(ApplyError::Changed { paths })
+        }
     }
 }
 
@@ -276,7 +280,10 @@ fn differences(before: &HostFacts, now: &HostFacts) -> Vec<crate::wire::untruste
         .filter(|(path, found)| now.found.get(*path) != Some(found))
         .map(|(path, _)| path.shown())
         .collect();
-    let occupied = before.occupants.iter().filter(|(path, occupants)| now.occupants.get(*path) != Some(occupants));
+    let occupied = before
+        .occupants
+        .iter()
+        .filter(|(path, occupants)| now.occupants.get(*path) != Some(occupants));
     paths.extend(occupied.map(|(path, _)| path.shown()));
     paths
 }

@@ -68,7 +68,11 @@ impl RelativePath {
 
     /// The last component.
     pub fn name(&self) -> &OsStr {
-        let after = self.0.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        let after = self
+            .0
+            .iter()
+            .rposition(|byte| *byte == b'/')
+            .map_or(0, |slash| slash + 1);
         OsStr::from_bytes(self.0.get(after..).unwrap_or_default())
     }
 
@@ -221,13 +225,28 @@ mod tests {
     #[test]
     fn only_plain_paths_below_are_paths() {
         for flawed in ["", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/..", "a\0b"] {
-            assert_eq!(RelativePath::parse(flawed.as_bytes()), Err(PathFlaw::NotBelow), "{flawed:?}");
+            assert_eq!(
+                RelativePath::parse(flawed.as_bytes()),
+                Err(PathFlaw::NotBelow),
+                "{flawed:?}"
+            );
         }
         let name = "n".repeat(MAX_NAME + 1);
         assert_eq!(RelativePath::parse(name.as_bytes()), Err(PathFlaw::TooLong));
         let deep = vec!["d"; MAX_DEPTH + 1].join("/");
         assert_eq!(RelativePath::parse(deep.as_bytes()), Err(PathFlaw::TooLong));
-        for fine in ["a", "a/b", "...", "..a", "a b", "a\nb", ".gitignore", "git", ".github/x", "a~1"] {
+        for fine in [
+            "a",
+            "a/b",
+            "...",
+            "..a",
+            "a b",
+            "a\nb",
+            ".gitignore",
+            "git",
+            ".github/x",
+            "a~1",
+        ] {
             assert!(RelativePath::parse(fine.as_bytes()).is_ok(), "{fine:?}");
         }
         assert!(RelativePath::parse(b"\xff\xfe").is_ok());

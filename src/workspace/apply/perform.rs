@@ -18,7 +18,9 @@ use crate::workspace::tree::{Directory, HardLinks, errno_of};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
-use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, fchownat, fsync, geteuid, symlinkat, syncfs, unlinkat};
+use nix::unistd::{
+    AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, fchownat, fsync, geteuid, symlinkat, syncfs, unlinkat,
+};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -74,17 +76,31 @@ pub fn tasks(steps: Vec<Step>, apply: &str, nearest: impl Fn(&RelativePath) -> O
 }
 
 /// Writes all new content beside its place and synchronises it; makes sure that what goes away may be removed.
-pub fn stage(folder: &HostFolder, journal: &Journal, contents: &Contents, deadline: Instant) -> Result<(), EffectError> {
+pub fn stage(
+    folder: &HostFolder,
+    journal: &Journal,
+    contents: &Contents,
+    deadline: Instant,
+) -> Result<(), EffectError> {
     let owner = fstat(open(folder, None)?).map_err(|errno| write_error("look at", ".", errno))?;
     let owner = attributes(&owner);
-    let puts = journal.tasks.iter().filter(|task| matches!(task.step, Step::Put { .. })).count();
+    let puts = journal
+        .tasks
+        .iter()
+        .filter(|task| matches!(task.step, Step::Put { .. }))
+        .count();
     let mut directories = BTreeSet::new();
     for task in &journal.tasks {
         if Instant::now() >= deadline {
             return Err(EffectError::Late);
         }
         match (&task.step, &task.staged) {
-            (Step::Put { path, after, replaces, .. }, Some(staged)) => {
+            (
+                Step::Put {
+                    path, after, replaces, ..
+                },
+                Some(staged),
+            ) => {
                 let directory = open(folder, staged.directory.as_ref())?;
                 let new = New {
                     path,
@@ -93,7 +109,9 @@ pub fn stage(folder: &HostFolder, journal: &Journal, contents: &Contents, deadli
                     owner,
                 };
                 let written = new.write(&directory, folder, after, contents)?;
-                if puts <= FEW && let Some(file) = written {
+                if puts <= FEW
+                    && let Some(file) = written
+                {
                     file.sync_all()
                         .map_err(|error| write_error("synchronise", path, errno_of(&error)))?;
                 }
@@ -105,7 +123,8 @@ pub fn stage(folder: &HostFolder, journal: &Journal, contents: &Contents, deadli
             }
             (Step::SetExecutable { path, .. }, _) => {
                 let directory = open(folder, path.parent().as_ref())?;
-                may_change_mode(&directory, path.name()).map_err(|errno| write_error("change the mode of", path, errno))?;
+                may_change_mode(&directory, path.name())
+                    .map_err(|errno| write_error("change the mode of", path, errno))?;
             }
             (Step::MakeDirectory { .. } | Step::Put { .. }, _) => {}
         }
@@ -115,7 +134,12 @@ pub fn stage(folder: &HostFolder, journal: &Journal, contents: &Contents, deadli
 }
 
 fn may_write(directory: &Directory) -> Result<(), Errno> {
-    faccessat(directory, ".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS)
+    faccessat(
+        directory,
+        ".",
+        AccessFlags::W_OK | AccessFlags::X_OK,
+        AtFlags::AT_EACCESS,
+    )
 }
 
 /// A mode is its owner's to change, whoever may write.
@@ -133,7 +157,11 @@ fn may_change_mode(directory: &Directory, name: &OsStr) -> Result<(), Errno> {
 
 /// Removes what was staged. What is not there is not missed.
 pub fn unstage(folder: &HostFolder, journal: &Journal) -> Result<(), EffectError> {
-    journal.tasks.iter().filter_map(|task| task.staged.as_ref()).try_for_each(|staged| discard(folder, staged))
+    journal
+        .tasks
+        .iter()
+        .filter_map(|task| task.staged.as_ref())
+        .try_for_each(|staged| discard(folder, staged))
 }
 
 fn discard(folder: &HostFolder, staged: &Staged) -> Result<(), EffectError> {
@@ -171,14 +199,19 @@ pub fn carry_out(folder: &HostFolder, journal: &Journal) -> Result<Vec<(Relative
             Step::RemoveDirectory { .. } => remove_directory(folder, path)?,
             Step::MakeDirectory { .. } => make_directory(folder, path, task.staged.as_ref())?,
             Step::Put { before, after, .. } => put(folder, path, before, after, task.staged.as_ref())?,
-            Step::SetExecutable { before, after, mode, .. } => set_mode(folder, path, before, after, *mode)?,
+            Step::SetExecutable {
+                before, after, mode, ..
+            } => set_mode(folder, path, before, after, *mode)?,
         };
         touched.insert(path.parent());
         if let Err(reason) = done {
             left.push((path.clone(), reason));
         }
     }
-    let removed = journal.tasks.iter().filter(|task| matches!(task.step, Step::Remove { .. }));
+    let removed = journal
+        .tasks
+        .iter()
+        .filter(|task| matches!(task.step, Step::Remove { .. }));
     for task in removed {
         prune(folder, task.step.path(), &mut touched)?;
     }
@@ -188,7 +221,12 @@ pub fn carry_out(folder: &HostFolder, journal: &Journal) -> Result<Vec<(Relative
 
 type Done = Result<(), Left>;
 
-fn remove(folder: &HostFolder, path: &RelativePath, before: &State, becomes_directory: bool) -> Result<Done, EffectError> {
+fn remove(
+    folder: &HostFolder,
+    path: &RelativePath,
+    before: &State,
+    becomes_directory: bool,
+) -> Result<Done, EffectError> {
     match folder.look(path)? {
         Found::Nothing => Ok(Ok(())),
         Found::Directory if becomes_directory => Ok(Ok(())),
@@ -230,7 +268,9 @@ fn make_directory(folder: &HostFolder, path: &RelativePath, staged: Option<&Stag
         // It was made before, or by the user; whatever else is there, what was to be put below says so.
         _ => return Ok(Ok(())),
     }
-    let Some(staged) = staged else { return Ok(Err(Left::Lost)) };
+    let Some(staged) = staged else {
+        return Ok(Err(Left::Lost));
+    };
     let parent = match folder.directory(path.parent().as_ref()) {
         Ok(parent) => parent,
         Err(errno) if stays(errno) => return Ok(Ok(())),
@@ -245,7 +285,11 @@ fn make_directory(folder: &HostFolder, path: &RelativePath, staged: Option<&Stag
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let new = openat(&parent, staged.name.as_str(), flags, Mode::empty())?;
         if geteuid().is_root() {
-            fchown(&new, Some(Uid::from_raw(owner.st_uid)), Some(Gid::from_raw(owner.st_gid)))?;
+            fchown(
+                &new,
+                Some(Uid::from_raw(owner.st_uid)),
+                Some(Gid::from_raw(owner.st_gid)),
+            )?;
         }
         fchmod(&new, Mode::from_bits_truncate(like.st_mode & 0o2777))?;
         rename_new(&parent, staged.as_ref(), &parent, path.name())
@@ -270,7 +314,9 @@ fn put(
     after: &State,
     staged: Option<&Staged>,
 ) -> Result<Done, EffectError> {
-    let Some(staged) = staged else { return Ok(Err(Left::Lost)) };
+    let Some(staged) = staged else {
+        return Ok(Err(Left::Lost));
+    };
     let found = folder.look(path)?;
     if is(&found, after) {
         discard(folder, staged)?;
@@ -420,12 +466,20 @@ impl New<'_> {
         }
     }
 
-    fn copy(&self, file: &mut File, id: &ObjectId, contents: &Contents, folder: &HostFolder) -> Result<(), EffectError> {
+    fn copy(
+        &self,
+        file: &mut File,
+        id: &ObjectId,
+        contents: &Contents,
+        folder: &HostFolder,
+    ) -> Result<(), EffectError> {
         let mut content = self.content(contents, id)?;
         let mut hasher = BlobHasher::new(folder.format(), content.size());
         let mut piece = vec![0; PIECE];
         loop {
-            let read = content.read(&mut piece).map_err(|error| self.failed(errno_of(&error)))?;
+            let read = content
+                .read(&mut piece)
+                .map_err(|error| self.failed(errno_of(&error)))?;
             let piece = piece.get(..read).unwrap_or_default();
             if piece.is_empty() {
                 break;
@@ -497,11 +551,19 @@ fn synchronise(
     let mut devices = BTreeSet::new();
     for path in directories {
         // Gone: so is what was to be kept in it.
-        let Ok(directory) = folder.directory(path.as_ref()) else { continue };
+        let Ok(directory) = folder.directory(path.as_ref()) else {
+            continue;
+        };
         let synchronised = if by_itself {
             fsync(&directory)
         } else {
-            fstat(&directory).and_then(|stat| if devices.insert(stat.st_dev) { syncfs(&directory) } else { Ok(()) })
+            fstat(&directory).and_then(|stat| {
+                if devices.insert(stat.st_dev) {
+                    syncfs(&directory)
+                } else {
+                    Ok(())
+                }
+            })
         };
         synchronised.map_err(|errno| {
             let shown = path.as_ref().map_or_else(|| ".".to_owned(), RelativePath::to_string);

@@ -2,10 +2,12 @@
 //! neither.
 
 use crate::workspace::apply::content::{ContentError, Contents};
-use crate::workspace::apply::decide::{Change, Consent, Decision, Found, HostFacts, Refusal, Rules, State, Step, decide};
+use crate::workspace::apply::decide::{
+    Change, Consent, Decision, Found, HostFacts, Refusal, Rules, State, Step, decide,
+};
 use crate::workspace::apply::error::ApplyError;
-use crate::workspace::apply::host::HostFolder;
 use crate::workspace::apply::hooks::{self, Hooks};
+use crate::workspace::apply::host::HostFolder;
 use crate::workspace::apply::incoming::Incoming;
 use crate::workspace::apply::merge::{Merged, merge};
 use crate::workspace::apply::path::{LinkFlaw, RelativePath, check_link};
@@ -113,7 +115,9 @@ pub async fn prepare(
     let mut decision = decide(&changes, &flaws, &facts, &rules);
 
     let merges = std::mem::take(&mut decision.merges);
-    let texts = merges.iter().flat_map(|merge| [merge.base.clone(), merge.session.clone()]);
+    let texts = merges
+        .iter()
+        .flat_map(|merge| [merge.base.clone(), merge.session.clone()]);
     contents
         .fetch(&request.objects, texts.collect(), bytes, work, cancel)
         .await?;

@@ -45,7 +45,9 @@ pub async fn recover(state_dir: &Path) -> Result<Vec<Result<Recovered, ApplyErro
 
 /// Finishes what is recorded about a folder, if anything.
 pub fn finish(held: &Held) -> Result<Option<Recovered>, ApplyError> {
-    let Some((path, journal)) = held.read()? else { return Ok(None) };
+    let Some((path, journal)) = held.read()? else {
+        return Ok(None);
+    };
     let folder = HostFolder::open(&path, journal.format).map_err(|error| match journal.phase {
         Phase::Staging => ApplyError::Host(error),
         Phase::Committed => unfinished(held, error.into()),

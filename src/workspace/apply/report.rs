@@ -50,7 +50,9 @@ impl Written {
     pub fn of(step: &Step) -> Option<Self> {
         let effect = match step {
             Step::Remove { .. } => Effect::Deleted,
-            Step::Put { before: State::Absent, .. } => Effect::Added,
+            Step::Put {
+                before: State::Absent, ..
+            } => Effect::Added,
             Step::Put { .. } | Step::SetExecutable { .. } => Effect::Modified,
             Step::RemoveDirectory { .. } | Step::MakeDirectory { .. } => return None,
         };

@@ -153,7 +153,10 @@ pub fn reason(path: &RelativePath) -> Option<&'static str> {
                     .any(|pair| matches!(pair, [first, second] if first == outer && second == inner))
         }
     };
-    TABLE.iter().find(|(pattern, _)| matches(*pattern)).map(|(_, reason)| *reason)
+    TABLE
+        .iter()
+        .find(|(pattern, _)| matches(*pattern))
+        .map(|(_, reason)| *reason)
 }
 
 #[cfg(test)]
@@ -193,13 +196,24 @@ mod tests {
         for (path, reason) in known {
             let found = of(path);
             // A link in the place of .github is listed for whatever comes first in the table.
-            assert!(found == Some(reason) || path == ".github" && found.is_some(), "{path}: {found:?}");
+            assert!(
+                found == Some(reason) || path == ".github" && found.is_some(),
+                "{path}: {found:?}"
+            );
         }
     }
 
     #[test]
     fn what_somebody_has_to_start_is_not_listed() {
-        for path in ["src/main.rs", "script.sh", "github/workflows/x", ".github/CODEOWNERS", "Makefile.md", "env", "README.md"] {
+        for path in [
+            "src/main.rs",
+            "script.sh",
+            "github/workflows/x",
+            ".github/CODEOWNERS",
+            "Makefile.md",
+            "env",
+            "README.md",
+        ] {
             assert_eq!(of(path), None, "{path}");
         }
     }

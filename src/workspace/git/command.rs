@@ -150,7 +150,15 @@ impl Git {
     /// fails where none says anything. Nothing but configuration is read, and our own setting is left out: it would
     /// be the answer.
     pub fn effective_hooks(&self, folder: &Path) -> GitCommand {
-        let question = ["--no-pager", "-c", "safe.directory=*", "config", "--null", "--type=path", "--get"];
+        let question = [
+            "--no-pager",
+            "-c",
+            "safe.directory=*",
+            "config",
+            "--null",
+            "--type=path",
+            "--get",
+        ];
         GitCommand {
             command: CommandLine::new(&self.program)
                 .in_directory(folder)

@@ -147,7 +147,7 @@ fn each_combination_of_three_states_has_its_decision() {
         // Something is in the way.
         ("", "b", "d", "DirectoryInTheWay"),
         ("a", "b", "d", "DirectoryInTheWay"),
-        ("a", "", "d", "DirectoryInTheWay"),
+        ("a", "", "d", "already"),
         ("a", "b", "s", "SpecialInTheWay"),
         ("a", "b", "?", "Unreadable"),
     ] {
@@ -207,7 +207,11 @@ fn a_directory_makes_way_for_a_file_when_nothing_else_is_in_it() {
     facts.occupants.insert(path("d"), Some(occupants(&[])));
     let decision = decide(&changes, &BTreeMap::new(), &facts, &explicit());
     assert_eq!(decision.conflicts, []);
-    let steps: Vec<String> = decision.steps.iter().map(|step| format!("{} {}", kind(step), step.path())).collect();
+    let steps: Vec<String> = decision
+        .steps
+        .iter()
+        .map(|step| format!("{} {}", kind(step), step.path()))
+        .collect();
     assert_eq!(
         steps,
         [
@@ -242,7 +246,11 @@ fn hooks_and_what_is_above_them_are_refused() {
         consent: Consent::Explicit,
         hooks: vec![path("tools/hooks")],
     };
-    let changes = [("tools/hooks/pre-commit", "", "x"), ("tools/other", "", "x"), ("tools", "", "lx")];
+    let changes = [
+        ("tools/hooks/pre-commit", "", "x"),
+        ("tools/other", "", "x"),
+        ("tools", "", "lx"),
+    ];
     let decision = decided_by(&changes, &[("tools", "d")], &rules);
     let refused: Vec<(RelativePath, Refusal)> = decision.refused;
     assert_eq!(
