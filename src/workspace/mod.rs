@@ -2,7 +2,7 @@
 //!
 //! The copy is written by the container, so it is hostile when read back: every such read goes through
 //! [`tree::Tree`] (openat2 beneath the root, no symlinks followed, regular files with one link, size caps). This room
-//! must never run git, never follow a link out of a tree, and never write to the user's folder.
+//! must never follow a link out of a tree, and nothing in it but [`apply`] writes to the user's folder.
 //!
 //! - [`root`]: which folder may be a workspace.
 //! - [`bind`]: a folder that is mounted itself: what of it the container may never write.
@@ -23,7 +23,9 @@
 //! - [`manifest`]: what a copy held when it was made.
 //! - [`diff`]: manifest against tree → changes.
 //! - [`patch`]: changes → a patch in git's form (pure).
+//! - [`apply`]: the only writer to the user's folder.
 
+pub mod apply;
 pub mod bind;
 pub mod blob;
 pub mod bounds;

@@ -169,7 +169,7 @@ impl Tree {
     pub fn node(&self, path: &Path) -> Result<Node, Errno> {
         let directory = self.directory(path.parent().unwrap_or(Path::new("")))?;
         let name = path.file_name().ok_or(Errno::EINVAL)?;
-        fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(|stat| node(&stat))
+        fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(|stat| Node::of(&stat))
     }
 
     /// The names in a directory beneath the root, sorted; an error where there are more than `limit`.

@@ -146,6 +146,30 @@ impl Git {
         self.spell(&head, verb, args, &source.folder, limit, reads)
     }
 
+    /// The directory that git would run hooks from in this folder, as every layer of the user's configuration together says;
+    /// fails where none says anything. Nothing but configuration is read, and our own setting is left out: it would
+    /// be the answer.
+    pub fn effective_hooks(&self, folder: &Path) -> GitCommand {
+        let question = [
+            "--no-pager",
+            "-c",
+            "safe.directory=*",
+            "config",
+            "--null",
+            "--type=path",
+            "--get",
+        ];
+        GitCommand {
+            command: CommandLine::new(&self.program)
+                .in_directory(folder)
+                .args(question)
+                .arg("core.hooksPath"),
+            environment: self.environment(Reads::UsersConfiguration),
+            limit: QUICK,
+            name: "git config".to_owned(),
+        }
+    }
+
     /// A plumbing command in a repository of ours.
     pub fn work(&self, own: &OwnRepository, verb: &str, args: &[&str]) -> GitCommand {
         let head = [OsString::from("--git-dir"), own.git_dir.clone().into()];
@@ -183,10 +207,13 @@ impl Git {
 
     fn environment(&self, reads: Reads) -> Environment {
         let mut variables: Vec<(OsString, OsString)> = vec![("PATH".into(), self.search_path.clone())];
-        variables.extend(ENVIRONMENT.iter().map(|(name, value)| (name.into(), value.into())));
+        let fixed = ENVIRONMENT
+            .iter()
+            .filter(|(name, _)| reads != Reads::UsersConfiguration || *name != "GIT_CONFIG_NOSYSTEM");
+        variables.extend(fixed.map(|(name, value)| (name.into(), value.into())));
         match reads {
             Reads::Nothing => variables.push(("GIT_CONFIG_GLOBAL".into(), "/dev/null".into())),
-            Reads::UsersIgnoredFiles => {
+            Reads::UsersIgnoredFiles | Reads::UsersConfiguration => {
                 variables.extend(self.home.iter().map(|home| ("HOME".into(), home.clone())));
                 let config_home = self.config_home.iter();
                 variables.extend(config_home.map(|home| ("XDG_CONFIG_HOME".into(), home.clone())));
@@ -208,6 +235,8 @@ pub enum Discovery {
 enum Reads {
     Nothing,
     UsersIgnoredFiles,
+    /// The system's as well: what git itself would go by.
+    UsersConfiguration,
 }
 
 fn os(args: &[&str]) -> Vec<OsString> {
