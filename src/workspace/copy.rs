@@ -1,6 +1,6 @@
-//! The bounded copy of the user's folder, with its manifest.
+//! The bounded copy of the user's folder, or of what is selected of it.
 //!
-//! The user may go on working in the folder: what vanishes meanwhile is skipped, and the manifest says what the copy
+//! The user may go on working in the folder: what vanishes meanwhile is skipped, and the recorder is told what the copy
 //! holds, not what the folder held. Nothing is followed and nothing but regular files, directories and links is copied.
 //! Directories keep mode 0700 until all is written, so that a half-made copy can always be removed, which it is on any
 //! error.
@@ -8,7 +8,8 @@
 #![expect(clippy::disallowed_methods, reason = "removes a half-made copy")]
 
 pub use crate::workspace::bounds::{CopyError, CopyLimits};
-use crate::workspace::manifest::{Digest, Entry, Hasher, Manifest};
+use crate::workspace::manifest::{Manifest, ManifestRecorder};
+use crate::workspace::selection::{self, Selection};
 use crate::workspace::tree::{Directory, HardLinks, Next, Node, Tree, TreeError, Visit, Visitor, errno_of};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -66,8 +67,33 @@ pub struct Skipped {
 /// How many unreadable paths are named.
 const MAX_NAMED: usize = 16;
 
-/// Copies the folder to `destination`, which must not exist; its parent must, and be ours alone. Blocks: not for a
-/// runtime thread. `progress` is called after every entry and piece; breaking cancels.
+/// Told of every entry of the copy as it arrived there.
+pub trait Recorder {
+    fn directory(&mut self, path: PathBuf, mode: u32);
+
+    fn symlink(&mut self, path: PathBuf, target: PathBuf);
+
+    /// A file's content follows; it had this size when it was opened, and may have another by now.
+    fn begin_file(&mut self, size: u64);
+
+    fn piece(&mut self, piece: &[u8]);
+
+    /// It is all there, `size` bytes.
+    fn end_file(&mut self, path: PathBuf, mode: u32, size: u64);
+}
+
+/// What is copied, where to and how.
+#[derive(Debug, Clone)]
+pub struct CopyJob {
+    pub source: PathBuf,
+    /// Must not exist; its parent must, and be ours alone.
+    pub destination: PathBuf,
+    pub selection: Selection,
+    pub limits: CopyLimits,
+    pub owner: CopyOwner,
+}
+
+/// Copies a whole folder, with its manifest.
 pub fn copy(
     source: &Path,
     destination: &Path,
@@ -75,9 +101,35 @@ pub fn copy(
     owner: CopyOwner,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Copied, CopyError> {
+    let job = CopyJob {
+        source: source.to_owned(),
+        destination: destination.to_owned(),
+        selection: Selection::Everything,
+        limits: limits.clone(),
+        owner,
+    };
+    let mut recorder = ManifestRecorder::default();
+    let skipped = take(&job, &mut recorder, progress)?;
+    let manifest = recorder.manifest;
+    Ok(Copied { manifest, skipped })
+}
+
+/// Makes a copy. Blocks: not for a runtime thread. `progress` is called after every entry and piece; breaking cancels.
+pub fn take(
+    job: &CopyJob,
+    recorder: &mut dyn Recorder,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Skipped, CopyError> {
+    let CopyJob {
+        source,
+        destination,
+        limits,
+        owner,
+        ..
+    } = job;
     let tree = Tree::open(source)?;
     let written = |errno| CopyError::Write {
-        path: destination.to_owned(),
+        path: destination.clone(),
         errno,
     };
     nix::unistd::mkdir(destination, Mode::S_IRWXU).map_err(written)?;
@@ -93,7 +145,7 @@ pub fn copy(
         files: 0,
         bytes: 0,
     };
-    walk(&tree, source, limits, &mut census)?;
+    walk(&tree, job, &mut census)?;
     if census.bytes > limits.bytes.value.bytes() {
         return Err(limits.too_many_bytes(source, census.bytes));
     }
@@ -110,7 +162,8 @@ pub fn copy(
         source,
         target: &target,
         limits,
-        owner,
+        owner: *owner,
+        recorder,
         progress,
         done: Progress {
             total_files: census.files.min(max_files),
@@ -120,27 +173,23 @@ pub fn copy(
         cloning: Cloning::Untried,
         parent: (PathBuf::new(), root),
         directories: vec![(PathBuf::new(), source_stat)],
-        copied: Copied::default(),
+        skipped: Skipped::default(),
         piece: vec![0; PIECE],
     };
-    walk(&tree, source, limits, &mut copier)?;
+    walk(&tree, job, &mut copier)?;
     copier.finish_directories()?;
-    let copied = copier.copied;
+    let skipped = copier.skipped;
     half_made.keep();
-    Ok(copied)
+    Ok(skipped)
 }
 
-fn walk<V: Visitor<Error = CopyError>>(
-    tree: &Tree,
-    source: &Path,
-    limits: &CopyLimits,
-    visitor: &mut V,
-) -> Result<(), CopyError> {
-    tree.walk(limits.files.value, visitor).map_err(|error| match error {
-        CopyError::Source(TreeError::TooManyEntries { limit, .. }) => CopyError::TooManyFiles {
-            source_path: source.to_owned(),
+fn walk<V: Visitor<Error = CopyError>>(tree: &Tree, job: &CopyJob, visitor: &mut V) -> Result<(), CopyError> {
+    let limit = job.limits.files.value;
+    selection::walk(tree, &job.selection, limit, visitor).map_err(|error| match error {
+        CopyError::Source(TreeError::TooManyEntries { .. }) => CopyError::TooManyFiles {
+            source_path: job.source.clone(),
             limit,
-            origin: limits.files.origin.to_string(),
+            origin: job.limits.files.origin.to_string(),
         },
         other => other,
     })
@@ -207,6 +256,7 @@ struct Copier<'c> {
     target: &'c Tree,
     limits: &'c CopyLimits,
     owner: CopyOwner,
+    recorder: &'c mut dyn Recorder,
     progress: &'c mut dyn FnMut(Progress) -> ControlFlow<()>,
     done: Progress,
     cloning: Cloning,
@@ -214,7 +264,7 @@ struct Copier<'c> {
     parent: (PathBuf, Directory),
     /// What each directory of the copy gets at the end, parents first.
     directories: Vec<(PathBuf, FileStat)>,
-    copied: Copied,
+    skipped: Skipped,
     piece: Vec<u8>,
 }
 
@@ -228,14 +278,11 @@ impl Visitor for Copier<'_> {
                 mkdirat(&self.parent.1, visit.name, Mode::S_IRWXU)
                     .map_err(|errno| self.write_error(&visit.path, errno))?;
                 self.directories.push((visit.path.clone(), visit.stat));
-                self.copied
-                    .manifest
-                    .entries
-                    .insert(visit.path, Entry::Directory { mode });
+                self.recorder.directory(visit.path, mode);
             }
             Node::File { .. } => self.file(&visit)?,
             Node::Symlink => self.symlink(&visit)?,
-            Node::Special => self.copied.skipped.special += 1,
+            Node::Special => self.skipped.special += 1,
         }
         self.done.files += 1;
         self.report()?;
@@ -247,7 +294,7 @@ impl Visitor for Copier<'_> {
     }
 
     fn vanished(&mut self) {
-        self.copied.skipped.vanished += 1;
+        self.skipped.vanished += 1;
     }
 }
 
@@ -277,19 +324,19 @@ impl Copier<'_> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let to = openat(&self.parent.1, visit.name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
         let mut to = File::from(to);
-        let (size, sha256) = self.content(&mut from, &mut to, &visit.path)?;
+        self.recorder.begin_file(u64::try_from(stat.st_size).unwrap_or(0));
+        let size = self.content(&mut from, &mut to, &visit.path)?;
         let mode = self.finish(&to, &stat, &visit.path)?;
-        let entry = Entry::File { mode, size, sha256 };
-        self.copied.manifest.entries.insert(visit.path.clone(), entry);
+        self.recorder.end_file(visit.path.clone(), mode, size);
         Ok(())
     }
 
-    /// Moves the content over and says what arrived.
-    fn content(&mut self, from: &mut File, to: &mut File, path: &Path) -> Result<(u64, Digest), CopyError> {
+    /// Moves the content over and says how much arrived.
+    fn content(&mut self, from: &mut File, to: &mut File, path: &Path) -> Result<u64, CopyError> {
         if self.cloning == Cloning::Untried {
             match clone_blocks(from, to) {
                 Ok(()) => {
-                    // The clone is hashed, not the source: that may have changed since.
+                    // The clone is recorded, not the source: that may have changed since.
                     to.rewind().map_err(|error| self.write_error(path, errno_of(&error)))?;
                     return self.pass(to, None, path);
                 }
@@ -300,9 +347,8 @@ impl Copier<'_> {
         self.pass(from, Some(to), path)
     }
 
-    /// Reads to the end through the hash, and into `to` where there is one.
-    fn pass(&mut self, from: &mut File, mut to: Option<&mut File>, path: &Path) -> Result<(u64, Digest), CopyError> {
-        let mut hasher = Hasher::default();
+    /// Shows all there is to the recorder, and writes it into `to` where there is one.
+    fn pass(&mut self, from: &mut File, mut to: Option<&mut File>, path: &Path) -> Result<u64, CopyError> {
         let mut size = 0;
         loop {
             let read = match from.read(&mut self.piece) {
@@ -315,9 +361,9 @@ impl Copier<'_> {
             };
             let piece = self.piece.get(..read).unwrap_or_default();
             if piece.is_empty() {
-                return Ok((size, hasher.finish()));
+                return Ok(size);
             }
-            hasher.update(piece);
+            self.recorder.piece(piece);
             if let Some(to) = &mut to {
                 to.write_all(piece)
                     .map_err(|error| self.write_error(path, errno_of(&error)))?;
@@ -349,10 +395,7 @@ impl Copier<'_> {
             UtimensatFlags::NoFollowSymlink,
         )
         .map_err(failed)?;
-        self.copied
-            .manifest
-            .entries
-            .insert(visit.path.clone(), Entry::Symlink { target });
+        self.recorder.symlink(visit.path.clone(), target);
         Ok(())
     }
 
@@ -394,7 +437,7 @@ impl Copier<'_> {
     }
 
     fn skip(&mut self, path: &Path, errno: Errno) -> Result<(), CopyError> {
-        let skipped = &mut self.copied.skipped;
+        let skipped = &mut self.skipped;
         match errno {
             Errno::EACCES | Errno::EPERM => {
                 skipped.unreadable += 1;
@@ -451,6 +494,7 @@ mod tests {
     use super::*;
     use crate::config::quantity::ByteSize;
     use crate::config::{Origin, Sourced};
+    use crate::workspace::manifest::{Digest, Entry};
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

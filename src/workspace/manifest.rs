@@ -1,5 +1,6 @@
 //! What a copy held when it was made: what a later state is compared with.
 
+use crate::workspace::copy::Recorder;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -77,6 +78,36 @@ impl Hasher {
 
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
+    }
+}
+
+/// Makes a manifest while a copy is made.
+#[derive(Default)]
+pub struct ManifestRecorder {
+    pub manifest: Manifest,
+    hasher: Hasher,
+}
+
+impl Recorder for ManifestRecorder {
+    fn directory(&mut self, path: PathBuf, mode: u32) {
+        self.manifest.entries.insert(path, Entry::Directory { mode });
+    }
+
+    fn symlink(&mut self, path: PathBuf, target: PathBuf) {
+        self.manifest.entries.insert(path, Entry::Symlink { target });
+    }
+
+    fn begin_file(&mut self, _: u64) {
+        self.hasher = Hasher::default();
+    }
+
+    fn piece(&mut self, piece: &[u8]) {
+        self.hasher.update(piece);
+    }
+
+    fn end_file(&mut self, path: PathBuf, mode: u32, size: u64) {
+        let sha256 = std::mem::take(&mut self.hasher).finish();
+        self.manifest.entries.insert(path, Entry::File { mode, size, sha256 });
     }
 }
 

@@ -4,22 +4,44 @@
 //! [`tree::Tree`] (openat2 beneath the root, no symlinks followed, regular files with one link, size caps). This room
 //! must never follow a link out of a tree, and nothing in it but [`apply`] writes to the user's folder.
 //!
-//! - [`git`]: the one way to run git.
 //! - [`root`]: which folder may be a workspace.
+//! - [`git`]: the one way to run git.
+//! - [`listing`]: what git lists, parsed (pure).
 //! - [`tree`]: reading a tree that the container could write.
-//! - [`manifest`]: what a copy held when it was made.
+//! - [`selection`]: which entries of a folder are taken.
 //! - [`bounds`]: what a copy may take.
-//! - [`copy`]: the bounded copy, with its manifest.
+//! - [`copy`]: the bounded copy.
+//! - [`blob`]: files as git stores and names them.
+//! - [`fast_import`]: what `git fast-import` is told (pure).
+//! - [`inventory`]: what a copy holds, as git names it.
+//! - [`shadow`]: a session's private git directory, with the baseline.
+//! - [`inner_git`]: the copy's own `.git`.
+//! - [`snapshot`]: takes a snapshot of a folder: the copy, its `.git`, the baseline.
+//! - [`compare`]: the container's tree against the baseline, as a second tree beside the shadow.
+//! - [`changes`]: what git says of the two trees: files, figures, patch.
+//! - [`manifest`]: what a copy held when it was made.
 //! - [`diff`]: manifest against tree → changes.
 //! - [`patch`]: changes → a patch in git's form (pure).
 //! - [`apply`]: the only writer to the user's folder.
 
 pub mod apply;
+pub mod blob;
 pub mod bounds;
+pub mod changes;
+pub mod compare;
 pub mod copy;
 pub mod diff;
+pub mod fast_import;
+#[cfg(test)]
+mod fixtures;
 pub mod git;
+pub mod inner_git;
+pub mod inventory;
+pub mod listing;
 pub mod manifest;
 pub mod patch;
 pub mod root;
+pub mod selection;
+pub mod shadow;
+pub mod snapshot;
 pub mod tree;

@@ -67,6 +67,27 @@ pub enum Node {
     Special,
 }
 
+impl Node {
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the kernel's link count is narrower on other targets"
+    )]
+    /// What a descriptor or a name was found to be.
+    pub fn of(stat: &FileStat) -> Self {
+        let mode = stat.st_mode & 0o777;
+        match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFREG => Self::File {
+                mode,
+                size: u64::try_from(stat.st_size).unwrap_or(0),
+                hard_links: stat.st_nlink.into(),
+            },
+            SFlag::S_IFDIR => Self::Directory { mode },
+            SFlag::S_IFLNK => Self::Symlink,
+            _ => Self::Special,
+        }
+    }
+}
+
 /// One entry of a walk.
 #[derive(Debug)]
 pub struct Visit<'w> {
@@ -146,8 +167,13 @@ impl Tree {
 
     /// Shows every entry, parents before children, each directory's entries in the order of their names' bytes.
     pub fn walk<V: Visitor>(&self, max_entries: u64, visitor: &mut V) -> Result<(), V::Error> {
+        self.walk_below(Path::new(""), max_entries, visitor).map(drop)
+    }
+
+    /// [`Self::walk`] below a directory of the tree; says how many entries there were.
+    pub fn walk_below<V: Visitor>(&self, start: &Path, max_entries: u64, visitor: &mut V) -> Result<u64, V::Error> {
         let mut seen = 0;
-        let mut pending = vec![PathBuf::new()];
+        let mut pending = vec![start.to_owned()];
         while let Some(path) = pending.pop() {
             let mut directory = match self.directory(&path) {
                 Ok(directory) => directory,
@@ -161,10 +187,7 @@ impl Tree {
             let names = directory
                 .names(max_entries - seen)
                 .map_err(|errno| unreadable(&path, errno))?;
-            let names = names.ok_or_else(|| TreeError::TooManyEntries {
-                root: self.path.clone(),
-                limit: max_entries,
-            })?;
+            let names = names.ok_or_else(|| self.too_many(max_entries))?;
             seen += names.len() as u64;
             let mut below = Vec::new();
             for name in &names {
@@ -180,7 +203,7 @@ impl Tree {
                         break;
                     }
                 };
-                let node = node(&stat);
+                let node = Node::of(&stat);
                 let visit = Visit {
                     directory: &directory,
                     name,
@@ -198,7 +221,14 @@ impl Tree {
             }
             pending.extend(below.into_iter().rev());
         }
-        Ok(())
+        Ok(seen)
+    }
+
+    pub(in crate::workspace) fn too_many(&self, limit: u64) -> TreeError {
+        TreeError::TooManyEntries {
+            root: self.path.clone(),
+            limit,
+        }
     }
 
     fn too_deep(&self) -> TreeError {
@@ -267,6 +297,19 @@ impl Directory {
         check_regular(opened, path, hard_links)
     }
 
+    /// What an entry of it is.
+    pub fn entry(&self, name: &OsStr) -> Result<(Node, FileStat), Errno> {
+        let stat = fstatat(self, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        Ok((Node::of(&stat), stat))
+    }
+
+    /// A directory in it; a link in its place is refused.
+    pub fn child(&self, name: &OsStr) -> Result<Self, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let opened = openat(self, name, flags, Mode::empty())?;
+        Dir::from_fd(opened).map(|dir| Self { dir })
+    }
+
     /// Where a link in it points; never followed.
     pub fn link_target(&self, name: &OsStr) -> Result<PathBuf, Errno> {
         readlinkat(self, name).map(PathBuf::from)
@@ -275,30 +318,12 @@ impl Directory {
 
 fn check_regular(opened: OwnedFd, path: &Path, hard_links: HardLinks) -> Result<File, TreeError> {
     let stat = fstat(&opened).map_err(|errno| unreadable(path, errno))?;
-    match node(&stat) {
+    match Node::of(&stat) {
         Node::File { hard_links: 2.., .. } if hard_links == HardLinks::Refused => {
             Err(TreeError::HardLinked { path: path.to_owned() })
         }
         Node::File { .. } => Ok(File::from(opened)),
         _ => Err(TreeError::NotRegular { path: path.to_owned() }),
-    }
-}
-
-#[allow(
-    clippy::useless_conversion,
-    reason = "the kernel's link count is narrower on other targets"
-)]
-fn node(stat: &FileStat) -> Node {
-    let mode = stat.st_mode & 0o777;
-    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
-        SFlag::S_IFREG => Node::File {
-            mode,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            hard_links: stat.st_nlink.into(),
-        },
-        SFlag::S_IFDIR => Node::Directory { mode },
-        SFlag::S_IFLNK => Node::Symlink,
-        _ => Node::Special,
     }
 }
 

@@ -8,10 +8,12 @@
 //! - [`command`]: how git is spelled (pure).
 //! - [`run`]: finds git and runs it.
 //! - [`skeleton`]: the files of a git directory of ours, without a template and without git.
+//! - [`source`]: what git knows of a folder of the user's.
 
 pub mod command;
 pub mod run;
 pub mod skeleton;
+pub mod source;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -1,0 +1,227 @@
+//! A session's private git directory: the objects and the commit of the baseline. No container ever sees it.
+
+use crate::workspace::blob::{Entry, Inventory, Mode};
+use crate::workspace::fast_import::{self, Import};
+use crate::workspace::git::command::{Git, OwnRepository};
+use crate::workspace::git::run::{self, FEW_LINES, GitError, Stdin, Stdout};
+use crate::workspace::git::skeleton::{self, Purpose};
+use crate::workspace::git::{ObjectFormat, ObjectId, names_git};
+use crate::workspace::listing::{self, Malformed, TreeListing};
+use crate::workspace::tree::{HardLinks, Tree, TreeError};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, BufWriter, PipeWriter, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What a list of all files may take, in bytes.
+pub(in crate::workspace) const MANY_LINES: Stdout = Stdout::Memory(512 << 20);
+
+/// Which state later ones are compared with; kept in the session's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// A commit of the shadow without parents. Its tree is the copy as it was made, byte by byte.
+    pub commit: ObjectId,
+    pub object_format: ObjectFormat,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ShadowError {
+    #[error("{0}")]
+    Git(#[from] GitError),
+    #[error("can't read the workspace: {0}")]
+    Tree(#[from] TreeError),
+    #[error("git listed what it does not list: {0}")]
+    Listing(#[from] Malformed),
+    #[error("can't write {}: {source}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("git fast-import could not be fed: {0}")]
+    Feed(#[source] io::Error),
+    #[error("the workspace could not be compared with its baseline in {0:?}; the changes are still in it")]
+    TooSlow(std::time::Duration),
+}
+
+/// An open shadow.
+#[derive(Debug, Clone)]
+pub struct Shadow {
+    pub(in crate::workspace) git: Git,
+    pub(in crate::workspace) repository: OwnRepository,
+    pub(in crate::workspace) baseline: Baseline,
+}
+
+impl Shadow {
+    /// The shadow at this absolute path, as [`super::snapshot::take`] made it.
+    pub fn open(git: Git, git_dir: PathBuf, baseline: Baseline) -> Self {
+        Self {
+            git,
+            repository: OwnRepository { git_dir },
+            baseline,
+        }
+    }
+
+    pub fn baseline(&self) -> &Baseline {
+        &self.baseline
+    }
+
+    /// Every file of the baseline.
+    pub(in crate::workspace) async fn files(&self, cancel: &CancellationToken) -> Result<Inventory, ShadowError> {
+        let tree = list(&self.git, &self.repository, &self.baseline.commit, cancel).await?;
+        // The baseline was written from an inventory, so every entry is one.
+        Ok(tree
+            .into_iter()
+            .filter_map(|(path, entry)| Some((path, entry?)))
+            .collect())
+    }
+}
+
+/// Makes an empty shadow.
+pub(in crate::workspace) fn create(git_dir: &Path, format: ObjectFormat) -> Result<OwnRepository, ShadowError> {
+    // HEAD names nothing that will ever be: newer versions read attributes from where it points.
+    skeleton::make(git_dir, Purpose::Shadow, format, "ref: refs/heads/none").map_err(|source| ShadowError::Write {
+        path: git_dir.to_owned(),
+        source,
+    })?;
+    Ok(OwnRepository {
+        git_dir: git_dir.to_owned(),
+    })
+}
+
+/// All files of a commit.
+pub(in crate::workspace) async fn list(
+    git: &Git,
+    own: &OwnRepository,
+    commit: &ObjectId,
+    cancel: &CancellationToken,
+) -> Result<TreeListing, ShadowError> {
+    let command = git.work(own, "ls-tree", &["-r", "-z", "--full-tree", &commit.to_string()]);
+    let text = run::run(command, Stdin::Empty, MANY_LINES, cancel).await?;
+    Ok(listing::tree(&text)?)
+}
+
+/// What the shadow has of the source's HEAD already.
+pub(in crate::workspace) struct KnownTree {
+    pub id: ObjectId,
+    pub files: TreeListing,
+}
+
+pub(in crate::workspace) async fn known_tree(
+    git: &Git,
+    own: &OwnRepository,
+    commit: &ObjectId,
+    cancel: &CancellationToken,
+) -> Result<KnownTree, ShadowError> {
+    let (files, id) = tokio::join!(list(git, own, commit, cancel), tree_of(git, own, commit, cancel));
+    let id = id?;
+    Ok(KnownTree { id, files: files? })
+}
+
+/// The name of a commit's tree.
+pub(in crate::workspace) async fn tree_of(
+    git: &Git,
+    own: &OwnRepository,
+    commit: &ObjectId,
+    cancel: &CancellationToken,
+) -> Result<ObjectId, ShadowError> {
+    let command = git.work(own, "rev-parse", &["--verify", &format!("{commit}^{{tree}}")]);
+    let name = command.name.clone();
+    let id = run::run(command, Stdin::Empty, FEW_LINES, cancel).await?;
+    Ok(ObjectId::parse(id.trim_ascii_end()).map_err(|_| GitError::answer(&name, &id))?)
+}
+
+/// Writes the baseline: a commit of all that is in the inventory, whose content is in the copy.
+pub(in crate::workspace) async fn write_baseline(
+    git: &Git,
+    own: &OwnRepository,
+    known: Option<KnownTree>,
+    inventory: Arc<Inventory>,
+    copy: Tree,
+    cancel: &CancellationToken,
+) -> Result<ObjectId, ShadowError> {
+    let fill = move |out| tell_baseline(out, known.as_ref(), &inventory, &copy);
+    Ok(import(git, own, cancel, fill).await?.0)
+}
+
+fn tell_baseline(
+    out: impl Write,
+    known: Option<&KnownTree>,
+    inventory: &Inventory,
+    copy: &Tree,
+) -> Result<(), ShadowError> {
+    // fast-import refuses to name a `.git`, even to delete it: such a tree can't be started from.
+    let start = known.filter(|known| !known.files.keys().any(|path| names_git(path)));
+    let mut import = Import::begin(out, start.map(|known| &known.id)).map_err(ShadowError::Feed)?;
+    for path in start.iter().flat_map(|known| known.files.keys()) {
+        if !inventory.contains_key(path) {
+            import.delete(path).map_err(ShadowError::Feed)?;
+        }
+    }
+    for (path, entry) in inventory {
+        let before = known.and_then(|known| known.files.get(path)).and_then(Option::as_ref);
+        match before {
+            Some(before) if before == entry && start.is_some() => {}
+            Some(before) if before.id == entry.id => import.known(path, entry).map_err(ShadowError::Feed)?,
+            _ => content(&mut import, path, entry, copy)?,
+        }
+    }
+    import.finish().map_err(ShadowError::Feed)
+}
+
+fn content(import: &mut Import<impl Write>, path: &Path, entry: &Entry, copy: &Tree) -> Result<(), ShadowError> {
+    let unreadable = |errno| TreeError::Unreadable {
+        path: path.to_owned(),
+        errno,
+    };
+    if entry.mode == Mode::Symlink {
+        let (parent, name) = (
+            path.parent().unwrap_or(Path::new("")),
+            path.file_name().unwrap_or_default(),
+        );
+        let directory = copy.directory(parent).map_err(unreadable)?;
+        let target = directory.link_target(name).map_err(unreadable)?;
+        let target = target.as_os_str().as_bytes();
+        let told = import.content(path, entry.mode, target.len() as u64, target);
+        return told.map_err(ShadowError::Feed);
+    }
+    let file = copy.file(path, HardLinks::Allowed)?;
+    let size = file.metadata().map_err(ShadowError::Feed)?.len();
+    import.content(path, entry.mode, size, file).map_err(ShadowError::Feed)
+}
+
+/// Runs `git fast-import` on what `fill` writes (in a thread of its own), and says which commit came of it.
+pub(in crate::workspace) async fn import<T, F>(
+    git: &Git,
+    own: &OwnRepository,
+    cancel: &CancellationToken,
+    fill: F,
+) -> Result<(ObjectId, T), ShadowError>
+where
+    T: Send + 'static,
+    F: FnOnce(BufWriter<PipeWriter>) -> Result<T, ShadowError> + Send + 'static,
+{
+    let (read, write) = io::pipe().map_err(ShadowError::Feed)?;
+    let filling = tokio::task::spawn_blocking(move || fill(BufWriter::with_capacity(64 << 10, write)));
+    let command = git.work(own, "fast-import", fast_import::ARGS);
+    let name = command.name.clone();
+    let stdin = Stdin::File(File::from(OwnedFd::from(read)));
+    let answer = run::run(command, stdin, FEW_LINES, cancel).await;
+    let filled = filling
+        .await
+        .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()));
+    match (filled, answer) {
+        // That git is gone is its own story, and the better one.
+        (Err(ShadowError::Feed(error)), Err(git)) if error.kind() == io::ErrorKind::BrokenPipe => Err(git.into()),
+        (Err(error), _) => Err(error),
+        (Ok(_), Err(git)) => Err(git.into()),
+        (Ok(filled), Ok(answer)) => {
+            let commit = ObjectId::parse(answer.trim_ascii_end()).map_err(|_| GitError::answer(&name, &answer))?;
+            Ok((commit, filled))
+        }
+    }
+}
