@@ -24,9 +24,7 @@ impl Listed {
 }
 
 pub fn listed<R: ToString>(paths: &[(RelativePath, R)]) -> impl Iterator<Item = Listed> {
-    paths
-        .iter()
-        .map(|(path, reason)| Listed::new(path.to_string(), reason))
+    paths.iter().map(|(path, reason)| Listed::new(path.to_string(), reason))
 }
 
 /// A file of the folder that is changed.
