@@ -140,8 +140,6 @@ pub enum Refusal {
     Hooks,
     #[error("on the host its directory is a link, and nothing is written through links")]
     ThroughLink,
-    #[error("it is neither a file nor a link (a submodule's commit is made on the host)")]
-    Kind,
     #[error("codex-mcp may not read what the host has there; give the user that runs it the right to")]
     Unreadable,
 }

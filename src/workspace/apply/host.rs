@@ -4,19 +4,22 @@
 //! followed: every directory is opened beneath the root without links ([`Tree`]), and everything in it by its name in
 //! that directory. This module only reads.
 
-use crate::workspace::apply::blob::{id_of, id_of_reader};
 use crate::workspace::apply::decide::{Attributes, Change, Found, HostFacts, HostFile, Occupants, State};
 use crate::workspace::apply::path::RelativePath;
-use crate::workspace::git::ObjectFormat;
+use crate::workspace::blob::{BlobHasher, blob_id};
+use crate::workspace::git::{ObjectFormat, ObjectId};
 use crate::workspace::tree::{Directory, HardLinks, Next, Node, Tree, TreeError, Visit, Visitor, errno_of};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// How many entries are looked at to see what lies in a directory that is to make way.
 const MAX_OCCUPANTS: u64 = 100_000;
+/// How much is read at once, in bytes.
+const PIECE: usize = 128 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -92,7 +95,7 @@ impl HostFolder {
             SFlag::S_IFDIR => Ok(Found::Directory),
             SFlag::S_IFLNK => match directory.link_target(name) {
                 Ok(target) => Ok(Found::Symlink {
-                    id: id_of(self.format, target.as_os_str().as_bytes()),
+                    id: blob_id(self.format, target.as_os_str().as_bytes()),
                 }),
                 Err(errno) => self.unseen(path, errno),
             },
@@ -181,6 +184,22 @@ impl HostFolder {
     }
 }
 
+/// The name of what a reader yields, `size` bytes as far as is known. Never reads much more than that: what grows while it is
+/// read is not what was asked about, and gets a name that nothing has.
+fn id_of_reader(format: ObjectFormat, size: u64, reader: &mut impl Read) -> io::Result<ObjectId> {
+    let mut hasher = BlobHasher::new(format, size);
+    let mut piece = vec![0; PIECE];
+    let mut reader = reader.take(size.saturating_add(1));
+    loop {
+        match reader.read(&mut piece) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(read) => hasher.update(piece.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 pub fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
@@ -226,5 +245,18 @@ impl Visitor for Listing<'_> {
             path: directory.to_owned(),
             errno,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_of_the_size_that_was_seen_is_nothing_that_was_meant() {
+        let read = |size| id_of_reader(ObjectFormat::Sha1, size, &mut b"hello".as_slice()).unwrap();
+        assert_eq!(read(5), blob_id(ObjectFormat::Sha1, b"hello"));
+        assert_ne!(read(4), blob_id(ObjectFormat::Sha1, b"hell"));
+        assert_ne!(read(6), blob_id(ObjectFormat::Sha1, b"hello"));
     }
 }

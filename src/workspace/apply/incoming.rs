@@ -2,24 +2,11 @@
 
 use crate::workspace::apply::decide::{Change, Refusal, State};
 use crate::workspace::apply::path::{PathFlaw, RelativePath, escaped};
+use crate::workspace::blob::{Entry, Mode};
+use crate::workspace::compare::TreeChange;
 use crate::workspace::git::ObjectId;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A path that differs between the session's base and its present state; a rename is a deletion and an addition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TreeChange {
-    /// Relative to the folder; any bytes.
-    pub path: Vec<u8>,
-    pub old: Option<TreeEntry>,
-    pub new: Option<TreeEntry>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TreeEntry {
-    /// Git's: 0o100644, 0o100755, 0o120000.
-    pub mode: u32,
-    pub id: ObjectId,
-}
+use std::os::unix::ffi::OsStrExt;
 
 /// What was made of the changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +30,9 @@ impl Incoming {
                         incoming.refused.push((twice.path.to_string(), flaw));
                     }
                 }
-                Err(refusal) => incoming.refused.push((escaped(&change.path), refusal)),
+                Err(refusal) => incoming
+                    .refused
+                    .push((escaped(change.path.as_os_str().as_bytes()), refusal)),
             }
         }
         incoming.changes = parsed.into_values().collect();
@@ -65,36 +54,39 @@ impl Incoming {
 
 fn parse(change: &TreeChange) -> Result<Change, Refusal> {
     Ok(Change {
-        path: RelativePath::parse(&change.path)?,
-        base: state(change.old.as_ref())?,
-        session: state(change.new.as_ref())?,
+        path: RelativePath::parse(change.path.as_os_str().as_bytes())?,
+        base: state(change.old.as_ref()),
+        session: state(change.new.as_ref()),
     })
 }
 
-fn state(entry: Option<&TreeEntry>) -> Result<State, Refusal> {
-    let Some(entry) = entry else { return Ok(State::Absent) };
-    let id = entry.id.clone();
-    match entry.mode {
-        // 0o100664 is what very old versions of git wrote.
-        0o100_644 | 0o100_664 => Ok(State::File { id, executable: false }),
-        0o100_755 => Ok(State::File { id, executable: true }),
-        0o120_000 => Ok(State::Symlink { id }),
-        _ => Err(Refusal::Kind),
+fn state(entry: Option<&Entry>) -> State {
+    let Some(Entry { mode, id }) = entry else {
+        return State::Absent;
+    };
+    let id = id.clone();
+    match mode {
+        Mode::Symlink => State::Symlink { id },
+        Mode::File | Mode::Executable => State::File {
+            id,
+            executable: *mode == Mode::Executable,
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
 
-    fn entry(mode: u32) -> Option<TreeEntry> {
+    fn entry(mode: Mode) -> Option<Entry> {
         let id = ObjectId::parse(&[b'a'; 40]).unwrap();
-        Some(TreeEntry { mode, id })
+        Some(Entry { mode, id })
     }
 
-    fn change(path: &[u8], new: Option<TreeEntry>) -> TreeChange {
+    fn change(path: &[u8], new: Option<Entry>) -> TreeChange {
         TreeChange {
-            path: path.to_owned(),
+            path: OsStr::from_bytes(path).into(),
             old: None,
             new,
         }
@@ -103,11 +95,10 @@ mod tests {
     #[test]
     fn what_can_not_be_applied_is_named_with_its_reason() {
         let changes = [
-            change(b"z", entry(0o100_755)),
-            change(b"a", entry(0o120_000)),
-            change(b".git/config", entry(0o100_644)),
-            change(b"../\xff", entry(0o100_644)),
-            change(b"module", entry(0o160_000)),
+            change(b"z", entry(Mode::Executable)),
+            change(b"a", entry(Mode::Symlink)),
+            change(b".git/config", entry(Mode::File)),
+            change(b"../\xff", entry(Mode::File)),
             change(b"z", None),
         ];
         let incoming = Incoming::parse(&changes);
@@ -124,7 +115,6 @@ mod tests {
             [
                 (".git/config", Refusal::Path(PathFlaw::Git)),
                 (r"../\xff", Refusal::Path(PathFlaw::NotBelow)),
-                ("module", Refusal::Kind),
                 ("z", Refusal::Path(PathFlaw::NotBelow)),
             ]
         );

@@ -8,10 +8,10 @@
     reason = "writes the three versions of a text for git merge-file"
 )]
 
-use crate::workspace::apply::blob::id_of;
 use crate::workspace::apply::content::{ContentError, Contents, Objects};
 use crate::workspace::apply::decide::{Conflict, State, Step, TextMerge, with_executable};
 use crate::workspace::apply::host::{HostError, HostFolder};
+use crate::workspace::blob::blob_id;
 use crate::workspace::git::ObjectId;
 use crate::workspace::git::run::{GitEnd, GitError, Stdin, Stdout, end};
 use crate::workspace::tree::{HardLinks, TreeError};
@@ -65,7 +65,7 @@ pub async fn merge(
         }
         Err(_) => return Ok(Merged::Changed),
     };
-    if id_of(folder.format(), &host) != merge.host.id {
+    if blob_id(folder.format(), &host) != merge.host.id {
         return Ok(Merged::Changed);
     }
     let texts = [
@@ -82,7 +82,7 @@ pub async fn merge(
     let Some(text) = three_way([&host, &base, &session], objects, work, cancel).await? else {
         return Ok(Merged::Conflict(Conflict::Lines));
     };
-    let id = id_of(folder.format(), &text);
+    let id = blob_id(folder.format(), &text);
     let host = &merge.host;
     let before = State::File {
         id: host.id.clone(),

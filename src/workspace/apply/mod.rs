@@ -14,7 +14,7 @@
 //! - [`decide`]: three states of a path → steps, conflicts, refusals (pure).
 //! - [`host`]: what the folder holds now.
 //! - [`hooks`]: where git runs hooks from.
-//! - [`content`], [`blob`]: content by git's name of it.
+//! - [`content`]: content by git's name of it.
 //! - [`merge`]: text that both sides changed.
 //! - [`prepare`]: all of these together, before the first effect.
 //! - [`journal`]: the record of an apply under way.
@@ -22,7 +22,6 @@
 //! - [`recovery`]: what a killed process left.
 //! - [`report`], [`error`]: what is said about it.
 
-pub mod blob;
 pub mod content;
 pub mod decide;
 pub mod error;
@@ -41,7 +40,6 @@ pub mod runs_by_itself;
 pub use content::Objects;
 pub use decide::Consent;
 pub use error::ApplyError;
-pub use incoming::{TreeChange, TreeEntry};
 pub use journal::Patch;
 pub use recovery::{Recovered, RecoveryEnd, recover};
 pub use report::{Applied, Effect, Listed, Preview, Written};
@@ -51,6 +49,7 @@ use crate::workspace::apply::host::HostFolder;
 use crate::workspace::apply::journal::{Held, Journal, Phase, Slot};
 use crate::workspace::apply::perform::EffectError;
 use crate::workspace::apply::prepare::{Prepared, prepare};
+use crate::workspace::compare::TreeChange;
 use crate::workspace::git::ObjectFormat;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -7,12 +7,12 @@
 //!
 //! Never follows a link, never leaves the folder, and touches no name that is neither in the journal's steps nor ours.
 
-use crate::workspace::apply::blob::BlobHasher;
 use crate::workspace::apply::content::Contents;
 use crate::workspace::apply::decide::{Attributes, Found, State, Step, with_executable};
 use crate::workspace::apply::host::{HostError, HostFolder, attributes};
 use crate::workspace::apply::journal::{Journal, OURS, Staged, Task};
 use crate::workspace::apply::path::RelativePath;
+use crate::workspace::blob::BlobHasher;
 use crate::workspace::git::ObjectId;
 use crate::workspace::tree::{Directory, HardLinks, errno_of};
 use nix::errno::Errno;

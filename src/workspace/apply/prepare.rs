@@ -41,7 +41,7 @@ impl Prepared {
         let refused = self
             .unparsed
             .iter()
-            .map(|(path, why)| Listed::new(path.clone(), *why))
+            .map(|(path, why)| Listed::new(path.clone(), why))
             .chain(listed(&self.decision.refused));
         Preview {
             would_write: self.decision.steps.iter().filter_map(Written::of).collect(),

@@ -15,7 +15,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    pub fn new(path: String, reason: impl ToString) -> Self {
+    pub fn new(path: String, reason: &impl ToString) -> Self {
         Self {
             path: Untrusted::new(path),
             reason: reason.to_string(),
@@ -24,9 +24,7 @@ impl Listed {
 }
 
 pub fn listed<R: ToString>(paths: &[(RelativePath, R)]) -> impl Iterator<Item = Listed> {
-    paths
-        .iter()
-        .map(|(path, reason)| Listed::new(path.to_string(), reason.to_string()))
+    paths.iter().map(|(path, reason)| Listed::new(path.to_string(), reason))
 }
 
 /// A file of the folder that is changed.

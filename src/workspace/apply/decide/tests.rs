@@ -8,7 +8,7 @@ fn path(text: &str) -> RelativePath {
 }
 
 fn id(content: &str) -> ObjectId {
-    crate::workspace::apply::blob::id_of(crate::workspace::git::ObjectFormat::Sha1, content.as_bytes())
+    crate::workspace::blob::blob_id(crate::workspace::git::ObjectFormat::Sha1, content.as_bytes())
 }
 
 /// "" is absent, "x…" an executable file, "l…" a link, anything else a file.
