@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Makes the folder a repository of its own whose configuration has git run a program at the next `git status`.
-const BARE: &str = "mkdir -p objects refs; rmdir HEAD; echo 'ref: refs/heads/x' > HEAD; printf '[core]\\nbare=false\\nworktree=.\\nfsmonitor=\"touch PWNED; false\"\\n' > config";
+const BARE: &str = "mkdir -p objects refs; rmdir HEAD; echo 'ref: refs/heads/x' > HEAD; printf '[core]\\nrepositoryformatversion=0\\nbare=false\\nworktree=.\\nfsmonitor=\"touch PWNED; false\"\\n' > config";
 /// The same by a directory in the place of `.git`.
 const REPLACED: &str = "mv .git .old || rm -rf .git; mkdir .git && cp -r .old/. .git/; git init -q; git config core.fsmonitor 'touch PWNED; false'";
 /// Makes the repository's own hooks and configuration others.
