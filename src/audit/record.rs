@@ -177,6 +177,14 @@ pub enum What {
         /// Of the patch.
         sha256: Digest,
     },
+    /// What became of changes that were to be written to the user's folder.
+    ChangesWritten {
+        /// Files that were written.
+        files: u64,
+        /// Why nothing was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        refused: Option<String>,
+    },
     SessionEnded {
         cause: Cause,
         why: String,
@@ -219,8 +227,16 @@ pub enum Decision {
 pub enum HandedTo {
     /// Whoever asked for the turn, as the result's diff.
     Caller,
-    /// A patch file on the host, of a session that was lost.
-    PatchFile { path: PathBuf },
+    /// Whoever asked for the whole patch, as a file.
+    PatchFile,
+    /// The user's folder, which they are about to be written to.
+    Folder {
+        path: PathBuf,
+        /// The commit of the session's private git directory that they are changes to.
+        base: String,
+        /// As they may be shown; the first of them, where there are many.
+        names: Vec<String>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

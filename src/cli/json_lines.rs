@@ -13,7 +13,7 @@ use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
 use crate::session::turn::TurnReport;
 use crate::wire::untrusted::Untrusted;
-use crate::workspace::diff::{ChangeKind, Changes};
+use crate::workspace::changes::{ChangeKind, Changes};
 use serde_json::{Value, json};
 
 /// The first line: what was launched.
@@ -98,7 +98,7 @@ pub fn result(
     thread: &ThreadId,
     report: &LaunchReport,
     turn: &TurnReport,
-    changes: Result<&Changes, &SessionError>,
+    changes: Result<Option<&Changes>, &SessionError>,
     exit: Exit,
 ) -> String {
     let TurnReport {
@@ -122,7 +122,7 @@ pub fn result(
         "usage": usage(end.usage),
         "modelUsage": spending,
         "unenforced": report.unenforced.iter().map(unenforced).collect::<Vec<_>>(),
-        "changes": changes.ok().map(changes_value),
+        "changes": changes.ok().flatten().map(changes_value),
         "egressDenied": egress_denied.iter().map(denied).collect::<Vec<_>>(),
         "exitCode": exit.code(),
     }))
@@ -146,6 +146,7 @@ fn changes_value(changes: &Changes) -> Value {
                 ChangeKind::Added => "added",
                 ChangeKind::Modified => "modified",
                 ChangeKind::Deleted => "deleted",
+                ChangeKind::Renamed => "renamed",
             };
             json!({ "path": file.path.as_str(), "kind": kind })
         })
@@ -188,7 +189,7 @@ mod tests {
     use crate::plan::launch::LimitName;
     use crate::session::store::path_text::PathText;
     use crate::session::turn::Spending;
-    use crate::workspace::diff::FileChange;
+    use crate::workspace::changes::FileChange;
     use std::path::Path;
 
     fn untrusted(text: &str) -> Untrusted {
@@ -248,13 +249,10 @@ mod tests {
             spending: Spending::default(),
         };
         let changes = Changes {
-            files: vec![FileChange {
-                path: untrusted("a"),
-                kind: ChangeKind::Added,
-            }],
+            files: vec![FileChange::of("a", ChangeKind::Added)],
             insertions: 1,
-            deletions: 0,
             patch: untrusted("+x\n"),
+            ..Changes::none()
         };
         let completed = TurnEvent::CommandCompleted {
             command: untrusted("ls"),
@@ -292,7 +290,7 @@ mod tests {
             event(&TurnEvent::Warning {
                 message: untrusted("w"),
             }),
-            result(&thread, &report, &completed_turn, Ok(&changes), Exit::Success),
+            result(&thread, &report, &completed_turn, Ok(Some(&changes)), Exit::Success),
             result(
                 &thread,
                 &report,

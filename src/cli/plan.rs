@@ -27,6 +27,7 @@ async fn show(args: &PlanArgs) -> Result<(), Failure> {
     let sessions = Sessions::new(Arc::clone(&config), Arc::new(surroundings()?));
     let start = StartSession {
         workspace: args.launch.workspace.clone(),
+        mode: None,
         access: WorkspaceAccess::ReadWrite,
         model: None,
         network: None,

@@ -295,6 +295,7 @@ mod tests {
                 scratch: config.limits.tmp.value,
                 workspace: config.limits.workspace.value,
                 turn: config.limits.turn.value,
+                idle: config.limits.idle.value,
                 wall: config.limits.wall.value,
             },
             nofile: FileLimit {

@@ -4,10 +4,11 @@ use crate::cli::style::{ADDED, COMMAND, DIM, ERROR, GOOD, HEADING, HUNK, Line, P
 use crate::codex::error::TurnError;
 use crate::codex::event::{Decision, ItemStatus, TurnEvent, TurnOutcome, Usage};
 use crate::egress::DeniedEgress;
+use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
 use crate::session::handle::LaunchReport;
 use crate::wire::untrusted::Untrusted;
-use crate::workspace::diff::Changes;
+use crate::workspace::changes::Changes;
 
 /// The longest line of commentary, in characters.
 const WIDTH: usize = 200;
@@ -192,10 +193,24 @@ pub fn failure(error: &TurnError) -> String {
     }
 }
 
-/// The diff and what it comes to.
-pub fn changes(changes: &Changes) -> Vec<Line> {
+/// The diff, what it comes to, and what is not in it.
+pub fn changes(changes: &Changes, session: &SessionId) -> Vec<Line> {
+    let mut withheld: Vec<Line> = changes
+        .withheld
+        .iter()
+        .take(MOST_WITHHELD)
+        .map(|file| {
+            let path = file.path.one_line(200);
+            Line::new(WARNING, format!("not brought back: {path}: {}", file.reason))
+        })
+        .collect();
+    let more = changes.withheld.len().saturating_sub(MOST_WITHHELD) as u64 + changes.withheld_more;
+    if more > 0 {
+        withheld.push(Line::new(WARNING, format!("not brought back: {more} more")));
+    }
     if changes.files.is_empty() {
-        return vec![Line::new(DIM, "no files changed")];
+        withheld.push(Line::new(DIM, "no files changed"));
+        return withheld;
     }
     let patch = changes.patch.to_string();
     let mut lines: Vec<Line> = patch.lines().map(|line| Line::new(diff_style(line), line)).collect();
@@ -206,13 +221,18 @@ pub fn changes(changes: &Changes) -> Vec<Line> {
         HEADING,
         format!("{files} {plural} changed, {insertions} insertions(+), {deletions} deletions(-)"),
     ));
+    lines.extend(withheld);
     lines.push(Line::new(
         DIM,
-        "The changes are in the session's copy; your folder is as it was. Applying them comes with a later version: \
-         until then `run --json` prints the patch.",
+        format!(
+            "The changes are in the session's copy. To bring them to your folder: codex-mcp sessions apply {session}"
+        ),
     ));
     lines
 }
+
+/// The most files that are not brought back and named.
+const MOST_WITHHELD: usize = 10;
 
 fn diff_style(line: &str) -> anstyle::Style {
     // File headers come before what looks like an added or removed line.
@@ -232,7 +252,7 @@ mod tests {
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
     use crate::session::store::path_text::PathText;
-    use crate::workspace::diff::{ChangeKind, FileChange};
+    use crate::workspace::changes::{ChangeKind, FileChange};
     use std::path::Path;
 
     fn text(lines: &[Line]) -> String {
@@ -390,14 +410,12 @@ mod tests {
             message: hostile.clone(),
         };
         lines.extend(ended(&TurnOutcome::Failed(error), Usage::default()));
-        lines.extend(changes(&Changes {
-            files: vec![FileChange {
-                path: hostile.clone(),
-                kind: ChangeKind::Added,
-            }],
+        let hostile_changes = Changes {
+            files: vec![FileChange::of(hostile.as_str(), ChangeKind::Added)],
             patch: hostile,
-            ..Changes::default()
-        }));
+            ..Changes::none()
+        };
+        lines.extend(changes(&hostile_changes, &session()));
         for line in &lines {
             let shown = text(std::slice::from_ref(line));
             let raw = line.to_string();
@@ -412,19 +430,21 @@ mod tests {
         }
     }
 
+    fn session() -> SessionId {
+        SessionId::from_random([7; 10])
+    }
+
     #[test]
     fn the_diff_is_coloured_and_summed_up() {
         let patch = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1,2 @@\n-old\n+new\n+two\n same\n";
-        let files = vec![FileChange {
-            path: untrusted("x"),
-            kind: ChangeKind::Modified,
-        }];
-        let lines = changes(&Changes {
-            files,
+        let changed = Changes {
+            files: vec![FileChange::of("x", ChangeKind::Modified)],
             insertions: 2,
             deletions: 1,
             patch: untrusted(patch),
-        });
+            ..Changes::none()
+        };
+        let lines = changes(&changed, &session());
         let styled: Vec<String> = lines.iter().map(|line| format!("{:?}", line.to_string())).collect();
         insta::assert_snapshot!(styled.join("\n"), @r#"
         "\u{1b}[1mdiff --git a/x b/x\u{1b}[0m"
@@ -436,9 +456,9 @@ mod tests {
         "\u{1b}[32m+two\u{1b}[0m"
         " same"
         "\u{1b}[1m1 file changed, 2 insertions(+), 1 deletions(-)\u{1b}[0m"
-        "\u{1b}[2mThe changes are in the session's copy; your folder is as it was. Applying them comes with a later version: until then `run --json` prints the patch.\u{1b}[0m"
+        "\u{1b}[2mThe changes are in the session's copy. To bring them to your folder: codex-mcp sessions apply 07070707070707070707\u{1b}[0m"
         "#);
-        assert_eq!(text(&changes(&Changes::default())), "no files changed\n");
+        assert_eq!(text(&changes(&Changes::none(), &session())), "no files changed\n");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
 use crate::session::registry::{Losses, Sessions, StartSession, Urgency};
 use crate::session::turn::TurnReport;
-use crate::workspace::diff::Changes;
+use crate::workspace::changes::Changes;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -83,6 +83,7 @@ fn prepare(args: RunArgs) -> Result<(Sessions, StartSession, Prompt), Failure> {
     let config = configure(&args.launch.config_flags(&current_dir()?))?;
     let start = StartSession {
         workspace: args.launch.workspace,
+        mode: None,
         access: WorkspaceAccess::ReadWrite,
         model: None,
         network: None,
@@ -239,7 +240,7 @@ struct Finished {
     report: LaunchReport,
     turn: TurnReport,
     /// The answer is worth having even where the changes can't be read.
-    changes: Result<Changes, SessionError>,
+    changes: Result<Option<Changes>, SessionError>,
 }
 
 impl Finished {
@@ -343,14 +344,19 @@ impl View {
                 output::comment(&render::ended(&end.outcome, end.usage));
                 output::comment(&render::denied(&turn.egress_denied));
                 match changes {
-                    Ok(changes) => output::comment(&render::changes(&changes)),
+                    Ok(Some(changes)) => output::comment(&render::changes(&changes, &report.session)),
+                    // The folder itself was worked on.
+                    Ok(None) => {}
                     Err(error) => {
                         output::failure(&error.into());
                     }
                 }
                 written
             }
-            Self::Json => output::result(&json_lines::result(&thread, &report, &turn, changes.as_ref(), exit)),
+            Self::Json => {
+                let changes = changes.as_ref().map(Option::as_ref);
+                output::result(&json_lines::result(&thread, &report, &turn, changes, exit))
+            }
         };
         match written {
             Ok(()) => exit,

@@ -3,7 +3,7 @@
 use crate::config::error::BadValue;
 use crate::config::origin::Sourced;
 use crate::config::quantity::ByteSize;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub struct WorkspaceSettings {
 }
 
 /// What a session's container works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkspaceMode {
     /// A copy of the folder as it is on the host now, the session's own.

@@ -78,6 +78,7 @@ pub fn plan(engine: EngineFacts) -> LaunchPlan {
             scratch: ByteSize::from_mib(1024),
             workspace: ByteSize::from_mib(10 * 1024),
             turn: Duration::from_secs(1800),
+            idle: Duration::from_secs(1800),
             wall: Duration::from_secs(8 * 3600),
         },
         nofile: FileLimit {

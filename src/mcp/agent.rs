@@ -8,7 +8,7 @@ use crate::session::error::SessionError;
 use crate::session::handle::{LaunchReport, SessionHandle};
 use crate::session::registry::{Losses, Sessions, StartSession, Urgency};
 use crate::session::turn::TurnReport;
-use crate::workspace::diff::Changes;
+use crate::workspace::changes::Changes;
 use std::future::Future;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,8 @@ pub trait AgentThread: Clone + Send + Sync + 'static {
         cancelled: CancellationToken,
     ) -> impl Future<Output = Result<TurnReport, SessionError>> + Send;
 
-    fn changes(&self) -> impl Future<Output = Result<Changes, SessionError>> + Send;
+    /// `None`: the session works on the folder itself.
+    fn changes(&self) -> impl Future<Output = Result<Option<Changes>, SessionError>> + Send;
 }
 
 impl Agent for Sessions {
@@ -91,7 +92,7 @@ impl AgentThread for SessionHandle {
         SessionHandle::run_turn(self, prompt, asked, events, cancelled).await
     }
 
-    async fn changes(&self) -> Result<Changes, SessionError> {
+    async fn changes(&self) -> Result<Option<Changes>, SessionError> {
         SessionHandle::changes(self).await
     }
 }

@@ -159,6 +159,7 @@ pub fn parse_codex(arguments: Map<String, Value>) -> Result<CodexCall, ArgumentE
     Ok(CodexCall {
         start: StartSession {
             workspace: arguments.path("cwd")?,
+            mode: None,
             access,
             model,
             network,

@@ -15,7 +15,7 @@ use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
 use crate::session::turn::{Spending, TurnReport};
 use crate::wire::untrusted::Untrusted;
-use crate::workspace::diff::{Changes, FileChange};
+use crate::workspace::changes::{Changes, FileChange};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::Value;
@@ -40,7 +40,7 @@ pub struct Ended<'a> {
     pub notes: &'a [Note],
     pub end: Result<TurnReport, SessionError>,
     /// `Err` where they could not be read.
-    pub changes: Result<Changes, SessionError>,
+    pub changes: Result<Option<Changes>, SessionError>,
 }
 
 /// `structuredContent`, as the output schema has it.
@@ -103,7 +103,7 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
     );
     notes.extend(ended.end.as_ref().ok().and_then(|turn| turn.interrupted_before.clone()));
     let changes = match ended.changes {
-        Ok(changes) => Some(changes),
+        Ok(changes) => changes,
         Err(error) => {
             notes.push(format!("what changed in the workspace could not be read: {error}"));
             None
@@ -331,9 +331,9 @@ mod tests {
     use crate::mcp::schema;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
-    use crate::session::store::path_text::PathText;
     use crate::plan::proof::Enforcer;
-    use crate::workspace::diff::ChangeKind;
+    use crate::session::store::path_text::PathText;
+    use crate::workspace::changes::ChangeKind;
     use serde_json::json;
     use std::path::Path;
 
@@ -362,17 +362,15 @@ mod tests {
 
     fn one_change(patch: &str) -> Changes {
         Changes {
-            files: vec![FileChange {
-                path: Untrusted::new("a.txt"),
-                kind: ChangeKind::Added,
-            }],
+            files: vec![FileChange::of("a.txt", ChangeKind::Added)],
             insertions: 1,
-            deletions: 0,
             patch: Untrusted::new(patch),
+            ..Changes::none()
         }
     }
 
     fn of(end: Result<TurnReport, SessionError>, changes: Result<Changes, SessionError>) -> CallToolResult {
+        let changes = changes.map(Some);
         let report = LaunchReport {
             session: SessionId::from_random([0xab; 10]),
             engine: "podman 4.3.1".into(),
@@ -456,7 +454,7 @@ mod tests {
             egress_denied: denied,
             ..end("done", outcome)
         };
-        of(Ok(turn), Ok(Changes::default()))
+        of(Ok(turn), Ok(Changes::none()))
     }
 
     #[test]
@@ -569,7 +567,7 @@ mod tests {
             kind: TurnErrorKind::Other,
             message: Untrusted::new("401\u{1b}[2J unauthorized"),
         });
-        let result = of(Ok(end("", failure)), Ok(Changes::default()));
+        let result = of(Ok(end("", failure)), Ok(Changes::none()));
         assert_eq!(result.is_error, Some(true));
         assert_eq!(texts(&result), ["Codex could not finish the turn: 401[2J unauthorized"]);
         let structured = result.structured_content.expect("structured");
@@ -580,14 +578,14 @@ mod tests {
         );
         assert_eq!(structured["turn"]["status"], "failed");
 
-        let result = of(Err(SessionError::ShuttingDown), Ok(Changes::default()));
+        let result = of(Err(SessionError::ShuttingDown), Ok(Changes::none()));
         assert_eq!(result.is_error, Some(true));
         assert_eq!(result.structured_content.expect("structured")["threadId"], "0199");
     }
 
     #[test]
     fn an_interrupted_turn_is_an_error_that_keeps_what_was_said() {
-        let result = of(Ok(end("half", TurnOutcome::Interrupted)), Ok(Changes::default()));
+        let result = of(Ok(end("half", TurnOutcome::Interrupted)), Ok(Changes::none()));
         assert_eq!(result.is_error, Some(true));
         assert!(texts(&result)[0].starts_with("The turn was interrupted.") && texts(&result)[0].ends_with("half"));
     }

@@ -13,7 +13,7 @@ use crate::session::registry::{StartSession, Urgency};
 use crate::session::store::path_text::PathText;
 use crate::session::turn::{Spending, TurnReport};
 use crate::wire::untrusted::Untrusted;
-use crate::workspace::diff::{ChangeKind, Changes, FileChange};
+use crate::workspace::changes::{ChangeKind, Changes, FileChange};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -197,16 +197,13 @@ impl AgentThread for ScriptedThread {
         })
     }
 
-    async fn changes(&self) -> Result<Changes, SessionError> {
-        Ok(Changes {
-            files: vec![FileChange {
-                path: Untrusted::new("new.txt"),
-                kind: ChangeKind::Added,
-            }],
+    async fn changes(&self) -> Result<Option<Changes>, SessionError> {
+        Ok(Some(Changes {
+            files: vec![FileChange::of("new.txt", ChangeKind::Added)],
             insertions: 1,
-            deletions: 0,
             patch: Untrusted::new("+hello"),
-        })
+            ..Changes::none()
+        }))
     }
 }
 

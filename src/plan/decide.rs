@@ -282,6 +282,8 @@ pub struct SessionFiles {
     pub cargo_config: PathBuf,
     /// The session's copy of the folder, or its empty directory.
     pub workspace: PathBuf,
+    /// The private git directory that the workspace is compared with; no container ever sees it.
+    pub shadow: PathBuf,
 }
 
 impl SessionFiles {
@@ -292,6 +294,7 @@ impl SessionFiles {
             ca_bundle: session_dir.join("ca-bundle.pem"),
             cargo_config: session_dir.join("cargo-config.toml"),
             workspace: session_dir.join("workspace"),
+            shadow: session_dir.join("shadow.git"),
         }
     }
 }

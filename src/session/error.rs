@@ -9,8 +9,8 @@ use crate::codex::error::ClientError;
 use crate::codex::event::ThreadId;
 use crate::codex::overrides::OperatorsOverrideError;
 use crate::codex::settings::TemplateError;
-use crate::config::Sourced;
 use crate::config::quantity::{ModelId, Period};
+use crate::config::{Sourced, WorkspaceMode};
 use crate::dial::trust::TrustError;
 use crate::engine::client::EngineError;
 use crate::host::packages::PackagesError;
@@ -24,8 +24,14 @@ use crate::session::secrets::SecretsError;
 use crate::session::store::StoreError;
 use crate::supervise::spawner::SpawnError;
 use crate::wire::link::LinkError;
-use crate::workspace::copy::CopyError;
+use crate::workspace::apply::ApplyError;
+use crate::workspace::bind::BindError;
+use crate::workspace::bind::placeholder::PlaceholderError;
+use crate::workspace::bounds::CopyError;
+use crate::workspace::git::run::GitError;
 use crate::workspace::root::RootError;
+use crate::workspace::shadow::ShadowError;
+use crate::workspace::snapshot::SnapshotError;
 use crate::workspace::tree::TreeError;
 use std::io;
 use std::path::PathBuf;
@@ -51,8 +57,28 @@ pub enum SessionError {
         model: ModelId,
         allowed: Vec<Sourced<ModelId>>,
     },
+    #[error(
+        "a call can't have the folder itself (`bind`): workspace.mode = \"{}\" ({})", word(.configured.value), .configured.origin
+    )]
+    ModeNotAllowed { configured: Sourced<WorkspaceMode> },
     #[error(transparent)]
-    Copy(CopyError),
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Placeholder(#[from] PlaceholderError),
+    #[error(transparent)]
+    Snapshot(SnapshotError),
+    #[error(transparent)]
+    Shadow(#[from] ShadowError),
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("session {0} has no workspace: it never came to be")]
+    NotFilled(SessionId),
+    #[error("there is no folder to bring the changes to: the session works on an empty one of its own (`scratch`)")]
+    NothingToApplyTo,
+    #[error("there is nothing to compare or to bring back: the session works on the folder itself (`bind`)")]
+    NothingCompared,
     #[error(transparent)]
     Tree(#[from] TreeError),
     #[error(transparent)]
@@ -157,7 +183,11 @@ impl SessionError {
     pub fn kind(&self) -> SessionErrorKind {
         use SessionErrorKind as Kind;
         match self {
-            Self::Root(_) | Self::ModelNotAllowed { .. } | Self::Copy(_) => Kind::Input,
+            Self::Root(_)
+            | Self::ModelNotAllowed { .. }
+            | Self::Snapshot(_)
+            | Self::NothingToApplyTo
+            | Self::NothingCompared => Kind::Input,
             Self::Probe(_) | Self::Spawn(_) | Self::NotStarted { .. } | Self::ReadyTimeout { .. } => Kind::Engine,
             Self::Engine(EngineError::ImageMissing { .. }) | Self::CodexMissing { .. } => Kind::Image,
             Self::Engine(_) => Kind::Engine,
@@ -176,7 +206,9 @@ impl SessionError {
             | Self::Codex(ClientError::NotAsAsked { .. })
             | Self::Link(LinkError::Contract { .. } | LinkError::Refused(_))
             | Self::ThreadTaken(_) => Kind::Refused,
-            Self::Disk(_) => Kind::Refused,
+            Self::Disk(_) | Self::ModeNotAllowed { .. } | Self::Bind(_) | Self::Apply(_) => Kind::Refused,
+            Self::Git(GitError::Missing) => Kind::Configuration,
+            Self::Git(_) | Self::Shadow(_) | Self::Placeholder(_) | Self::NotFilled(_) => Kind::Internal,
             Self::UnknownThread(_) | Self::Store(StoreError::Unknown(_) | StoreError::Ambiguous { .. }) => Kind::Input,
             Self::Store(StoreError::Held { .. }) => Kind::Refused,
             Self::Store(_) | Self::Removal(_) => Kind::Internal,
@@ -222,13 +254,21 @@ impl EndReason {
     }
 }
 
-impl From<CopyError> for SessionError {
-    fn from(error: CopyError) -> Self {
+impl From<SnapshotError> for SessionError {
+    fn from(error: SnapshotError) -> Self {
         match error {
             // Only a launch that is given up cancels its copy.
-            CopyError::Cancelled => Self::ShuttingDown,
-            other => Self::Copy(other),
+            SnapshotError::Copy(CopyError::Cancelled) => Self::ShuttingDown,
+            other => Self::Snapshot(other),
         }
+    }
+}
+
+fn word(mode: WorkspaceMode) -> &'static str {
+    match mode {
+        WorkspaceMode::Snapshot => "snapshot",
+        WorkspaceMode::Bind => "bind",
+        WorkspaceMode::Scratch => "scratch",
     }
 }
 

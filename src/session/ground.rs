@@ -23,6 +23,8 @@ use crate::session::error::SessionError;
 use crate::session::staging;
 use crate::session::surroundings::Surroundings;
 use crate::supervise::spawner::Spawner;
+use crate::workspace::git::command::Git;
+use crate::workspace::git::run::GitError;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
@@ -40,6 +42,8 @@ pub struct Ground {
     pub egress: Arc<Egress>,
     /// Reads the values of secret mounts.
     pub secrets: SecretReader,
+    /// Snapshots and changes need it; its absence is told where they are.
+    git: Option<Git>,
     dialer: Dialer,
     packages: OnceCell<Vec<PackageSource>>,
     /// The configured image. One built while this process runs is taken up when the one remembered fails.
@@ -88,6 +92,7 @@ impl Ground {
         let broker = Arc::new(broker);
         let egress = Arc::new(Egress::new(dialer.clone()));
         let secrets = secrets(&surroundings);
+        let git = surroundings.git().ok();
         Ok(Self {
             config,
             surroundings,
@@ -98,10 +103,15 @@ impl Ground {
             login,
             egress,
             secrets,
+            git,
             dialer,
             packages: OnceCell::new(),
             image: Mutex::default(),
         })
+    }
+
+    pub fn git(&self) -> Result<&Git, GitError> {
+        self.git.as_ref().ok_or(GitError::Missing)
     }
 
     /// The image that sessions run in, pinned by its id.

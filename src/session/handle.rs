@@ -14,7 +14,7 @@ use crate::session::registry::Urgency;
 use crate::session::store::path_text::PathText;
 use crate::session::turn::TurnReport;
 use crate::session::workspace::SessionWorkspace;
-use crate::workspace::diff::Changes;
+use crate::workspace::changes::Changes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -101,11 +101,13 @@ impl SessionHandle {
         }
     }
 
-    /// What the session changed in its workspace so far.
-    pub async fn changes(&self) -> Result<Changes, SessionError> {
-        let changes = self.0.workspace.changes().await?;
-        self.0.journal.handing_out(&changes, HandedTo::Caller).await?;
-        Ok(changes)
+    /// What the session changed in its workspace so far. `None`: it works on the folder itself.
+    pub async fn changes(&self) -> Result<Option<Changes>, SessionError> {
+        let Some(compared) = self.0.workspace.compare(&CancellationToken::new()).await? else {
+            return Ok(None);
+        };
+        self.0.journal.handing_out(&compared.changes, HandedTo::Caller).await?;
+        Ok(Some(compared.changes))
     }
 
     pub(super) fn ask_to_stop(&self, order: StopOrder) {

@@ -25,7 +25,7 @@ use crate::plan::proof::Proof;
 use crate::session::asked::{Asked, Asker};
 use crate::session::error::{EndReason, SessionError};
 use crate::session::told::{About, Distinct, Telling, Told};
-use crate::workspace::diff::Changes;
+use crate::workspace::changes::Changes;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -173,7 +173,10 @@ impl SessionJournal {
                 files: changes.files.len() as u64,
                 insertions: changes.insertions,
                 deletions: changes.deletions,
-                sha256: Digest::of(changes.patch.as_str().as_bytes()),
+                sha256: changes
+                    .patch_sha256
+                    .parse()
+                    .unwrap_or_else(|_| Digest::of(changes.patch.as_str().as_bytes())),
             },
         );
         self.for_good(entry).await

@@ -1,6 +1,6 @@
 //! Plan → container → `Ready` proven → Codex initialised → thread started, or taken up where the session has one.
 //!
-//! [`decide`] is what `codex-mcp plan` prints and makes nothing; [`launch`] does it. A launch that fails or is given up leaves
+//! What is launched is decided in [`crate::session::decide`]; here it is done. A launch that fails or is given up leaves
 //! no container; of a new session it leaves nothing, and one that was there before stays as it was.
 
 use crate::auth::broker::{SessionBroker, SessionTerms};
@@ -9,17 +9,15 @@ use crate::codex::client::{Client, Events, StartedThread};
 use crate::codex::overrides::parse_operators;
 use crate::codex::settings::{self, SessionConfig};
 use crate::config::quantity::ModelId;
-use crate::config::{CodexSettings, Config};
+use crate::config::{Config, WorkspaceMode};
 use crate::dial::trust;
 use crate::egress::SessionEgress;
-use crate::plan::identity::SessionId;
 use crate::plan::launch::LaunchPlan;
 use crate::plan::proof::Proof;
-use crate::plan::request::{Request, WorkspaceRequest};
-use crate::plan::secrets::planned;
 use crate::session::blocking::blocking;
 use crate::session::container::Container;
-use crate::session::directory::Sealed;
+use crate::session::decide::Decided;
+use crate::session::directory::{Sealed, SessionDirectory};
 use crate::session::disk::{Counted, DiskLimits, DiskWatch, Uncountable, Watched};
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
@@ -30,24 +28,14 @@ use crate::session::stop_request;
 use crate::session::store::record::{Record, RecordedStart, RecordedThread, State};
 use crate::session::store::stored::{Kept, StoredSession};
 use crate::session::store::{Store, now};
-use crate::session::workspace::SessionWorkspace;
+use crate::session::workspace::{Filling, SessionWorkspace};
 use crate::wire::link::{Ending, LinkError};
 use crate::wire::untrusted::Untrusted;
-use crate::workspace::root;
+use crate::workspace::bind::placeholder;
 use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-
-/// A plan, and the folder that it is for.
-#[derive(Debug, Clone)]
-pub struct Decided {
-    pub plan: LaunchPlan,
-    /// Canonical, on the host.
-    pub folder: PathBuf,
-    pub session_dir: PathBuf,
-}
 
 /// What is to be launched.
 pub struct Launching {
@@ -85,53 +73,6 @@ pub struct Launched {
     pub journal: SessionJournal,
 }
 
-/// Decides what a launch would be. Changes nothing, but may ask engine and package clients.
-pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -> Result<Decided, SessionError> {
-    let config = &ground.config;
-    let surroundings = &ground.surroundings;
-    check_model(&config.codex, start)?;
-    // One configured root is where a call without a folder works; with several it has to say which.
-    let default = match config.workspace.roots.value.as_slice() {
-        [root] => Some(root.as_path()),
-        _ => None,
-    };
-    let folder = root::choose(
-        start.workspace.as_deref().or(default),
-        &surroundings.started_in,
-        surroundings.home.as_deref(),
-        &config.workspace.roots,
-    )?
-    .into_path();
-    let image = ground.image().await?;
-    let packages = ground.packages().await?;
-    let session_dir = config.state_dir.value.join("sessions").join(session.as_str());
-    // Only then is the place looked at: a machine without one starts all sessions that need none.
-    let secrets = match config.secrets.is_empty() {
-        true => Vec::new(),
-        false => {
-            let runtime_dir = surroundings.variable("XDG_RUNTIME_DIR").map(Path::new);
-            let place = secrets::place(config.secrets_dir.as_ref(), runtime_dir)?;
-            planned(&config.secrets, &place.join(session.as_str()))
-        }
-    };
-    let request = Request {
-        session,
-        secrets,
-        workspace: WorkspaceRequest::Snapshot { folder: folder.clone() },
-        access: start.access,
-        network: start.network.clone(),
-        session_dir: session_dir.clone(),
-        guest_binary: ground.guest_binary.clone(),
-    };
-    let plan =
-        crate::plan::plan(config, &request, &ground.facts, &image, packages).inspect_err(|_| ground.forget_image())?;
-    Ok(Decided {
-        plan,
-        folder,
-        session_dir,
-    })
-}
-
 /// Carries a decision out. `give_up` ends it at once, and `hurry` skips the graces of that end. The future
 /// itself must be driven to its end: dropped half-way it would leave a container to the next sweep.
 pub async fn launch(
@@ -159,10 +100,11 @@ async fn launch_recorded(
 ) -> Result<Launched, SessionError> {
     let Launching {
         start,
-        decided: Decided { plan, folder, .. },
+        decided,
         session,
         journal,
     } = launching;
+    let plan = decided.plan.clone();
     let broker = tokio::select! {
         // A key may come from a command that takes its time.
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
@@ -181,71 +123,46 @@ async fn launch_recorded(
         Begun::New { .. } => None,
         Begun::Resumed(stored) => Some(stored.record().clone()),
     };
-    let prepare = Prepare {
-        ground: Arc::clone(&ground),
-        config: codex_config(&ground.config, &start, &plan)?,
-        start: start.clone(),
-        plan: plan.clone(),
-        folder: folder.clone(),
-        secrets,
-        give_up: give_up.clone(),
-    };
     if before.is_some() {
         // Whatever is left of its last container: two must never have the same files.
         ground.engine.remove([plan.name.as_str()]).await?;
     }
-    let (stored, workspace) = blocking(move || prepare.all(session)).await?;
-    let root = stored.directory.root().to_owned();
-    let disk = disk_watch(&stored, &ground.config);
-    let kept = Kept::new(stored);
-    let mut disk = match disk {
-        Ok(disk) => disk,
-        Err(error) => {
-            undo(kept, before).await;
-            return Err(SessionError::Disk(error.into()));
-        }
+    let files = Files {
+        config: codex_config(&ground.config, &start, &plan)?,
+        ground: Arc::clone(&ground),
+        start: start.clone(),
+        decided: decided.clone(),
+        secrets: Arc::new(secrets),
     };
-    let mut container = match Container::start(Arc::clone(&ground), plan.clone(), &root).await {
-        Ok(container) => container,
-        Err(error) => {
-            undo(kept, before).await;
-            return Err(error);
-        }
-    };
+    let kept = files.take(session).await?;
     let up = ComingUp {
         kept: &kept,
         broker: &broker,
         egress: &egress,
-        config: &ground.config,
+        ground: &ground,
         start: &start,
         journal: &journal,
+        give_up,
     };
-    let came_up = tokio::select! {
-        biased;
-        () = give_up.cancelled() => Err(SessionError::ShuttingDown),
-        came_up = up.come_up(&mut container, &mut disk) => came_up,
-    };
-    match came_up {
+    match up.come_up(&files, hurry).await {
         Ok(up) => Ok(Launched {
             plan,
             proof: up.proof,
-            folder,
-            kept,
-            before,
-            workspace,
-            container,
-            disk,
-            egress,
-            broker,
+            folder: decided.folder,
+            workspace: up.workspace,
+            container: up.container,
+            disk: up.disk,
             thread: up.thread,
             client: up.client,
             events: up.events,
             codex: up.codex,
+            kept,
+            before,
+            egress,
+            broker,
             journal,
         }),
         Err(error) => {
-            ground.forget_image();
-            container.stop(hurry).await;
             undo(kept, before).await;
             Err(error)
         }
@@ -270,18 +187,6 @@ fn named_model<'a>(config: &'a Config, start: &'a StartSession) -> Option<&'a Mo
     named.map(|model| &model.value)
 }
 
-fn check_model(codex: &CodexSettings, start: &StartSession) -> Result<(), SessionError> {
-    let Some(asked) = &start.model else { return Ok(()) };
-    let mut allowed = codex.models.iter().chain(&codex.model);
-    if codex.models.is_empty() || allowed.any(|model| model.value == asked.value) {
-        return Ok(());
-    }
-    Err(SessionError::ModelNotAllowed {
-        model: asked.value.clone(),
-        allowed: codex.models.iter().chain(&codex.model).cloned().collect(),
-    })
-}
-
 fn codex_config(config: &Config, start: &StartSession, plan: &LaunchPlan) -> Result<String, SessionError> {
     let rendered = settings::render(&SessionConfig {
         model_port: plan.guest.model_port,
@@ -294,83 +199,87 @@ fn codex_config(config: &Config, start: &StartSession, plan: &LaunchPlan) -> Res
     Ok(rendered)
 }
 
-/// Makes the files that a container is started with.
-struct Prepare {
+/// The files that a container is started with.
+struct Files {
     ground: Arc<Ground>,
     /// Codex's.
     config: String,
     start: StartSession,
-    plan: LaunchPlan,
-    folder: PathBuf,
-    secrets: Vec<secrets::Content>,
-    give_up: CancellationToken,
+    decided: Decided,
+    secrets: Arc<Vec<secrets::Content>>,
 }
 
-impl Prepare {
-    /// Blocks. Leaves nothing of a new session where it fails.
-    fn all(&self, session: Begun) -> Result<(StoredSession, SessionWorkspace), SessionError> {
-        match session {
+impl Files {
+    /// Makes the session's directory, or puts the one that there is in order for another container.
+    async fn take(&self, session: Begun) -> Result<Kept, SessionError> {
+        let state_dir = self.ground.config.state_dir.value.clone();
+        let failed = move |source| SessionError::Files {
+            what: "can't write the session's files below",
+            path: state_dir,
+            source,
+        };
+        let start = RecordedStart::of(&self.start, &self.decided.folder, self.decided.mode);
+        let id = self.decided.plan.session.clone();
+        blocking(move || match session {
             Begun::New { store, asked_by } => {
-                let start = RecordedStart::of(&self.start, &self.folder);
-                let record = Record::begin(self.plan.session.clone(), asked_by, start, now());
-                let stored = store.create(record)?;
-                let filled = self.fill(&stored).and_then(|()| {
-                    let (plan, config) = (&self.plan, &self.ground.config);
-                    SessionWorkspace::fill(&stored.directory, plan, &self.folder, config, &self.give_up)
-                });
-                match filled {
-                    Ok(workspace) => Ok((stored, workspace)),
-                    Err(error) => {
-                        stored.remove_or_warn();
-                        Err(error)
-                    }
-                }
+                let record = Record::begin(id, asked_by, start, now());
+                Ok(Kept::new(store.create(record)?))
             }
             Begun::Resumed(mut stored) => {
-                stored.directory.container_ended()?;
-                stop_request::withdraw(stored.directory.root()).map_err(|source| self.failed(source))?;
-                let filled = self
-                    .fill(&stored)
-                    .and_then(|()| SessionWorkspace::reopen(&stored.directory, stored.record()));
-                match filled {
-                    Ok(workspace) => {
-                        stored
-                            .update(|record| record.state = State::Live { turn: None })
-                            .map_err(|source| self.failed(source))?;
-                        Ok((stored, workspace))
-                    }
-                    Err(error) => {
-                        stored.let_go_or_warn(|_| {});
-                        Err(error)
-                    }
-                }
+                stored.container_ended()?;
+                stop_request::withdraw(stored.directory.root())
+                    .and_then(|()| stored.update(|record| record.state = State::Live { turn: None }))
+                    .map_err(failed)?;
+                Ok(Kept::new(stored))
             }
-        }
+        })
+        .await
     }
 
-    fn fill(&self, stored: &StoredSession) -> Result<(), SessionError> {
-        let ca_bundle = self.plan.network.ca_bundle.as_deref().map(trust::pem).transpose()?;
-        let contents = Sealed {
-            config: &self.config,
-            ca_bundle: ca_bundle.as_deref(),
-            cargo_config: self.plan.network.cargo_config.as_deref(),
-        };
-        let sealed = stored.directory.seal(&contents, &self.plan.user);
-        sealed.map_err(|source| self.failed(source))?;
-        Ok(secrets::stage(stored.directory.root(), &self.secrets, &self.plan.user)?)
-    }
-
-    fn failed(&self, source: io::Error) -> SessionError {
-        SessionError::Files {
-            what: "can't make the session's files below",
-            path: self.ground.config.state_dir.value.clone(),
-            source,
+    /// What the container sees read-only, its secrets, and what has to lie in the user's folder.
+    async fn seal(&self, directory: SessionDirectory, kept: &Kept) -> Result<(), SessionError> {
+        let plan = &self.decided.plan;
+        if let Some((record, owner)) = self.decided.placeholders.clone() {
+            let planned = Some(record.clone());
+            // On record first: whatever ends this process from here on, they are found.
+            kept.update(move |record| record.placeholders = planned).await?;
+            let made = blocking(move || placeholder::make(record, (owner.uid, owner.gid))).await?;
+            kept.lay(made);
         }
+        let ca_bundle = plan.network.ca_bundle.as_deref().map(trust::pem).transpose()?;
+        let (config, cargo_config) = (self.config.clone(), plan.network.cargo_config.clone());
+        let (secrets, user) = (Arc::clone(&self.secrets), plan.user.clone());
+        blocking(move || {
+            let contents = Sealed {
+                config: &config,
+                ca_bundle: ca_bundle.as_deref(),
+                cargo_config: cargo_config.as_deref(),
+            };
+            directory.seal(&contents, &user).map_err(|source| SessionError::Files {
+                what: "can't write what a container sees read-only in",
+                path: directory.root().to_owned(),
+                source,
+            })?;
+            Ok(secrets::stage(directory.root(), &secrets, &user)?)
+        })
+        .await
     }
+}
+
+/// What came up.
+struct Up {
+    proof: Proof,
+    container: Container,
+    disk: DiskWatch,
+    workspace: SessionWorkspace,
+    thread: StartedThread,
+    client: Client,
+    events: Events,
+    codex: Ending,
 }
 
 /// What came up inside.
-struct Up {
+struct UpInside {
     proof: Proof,
     thread: StartedThread,
     client: Client,
@@ -378,19 +287,78 @@ struct Up {
     codex: Ending,
 }
 
-/// What is there when a container's client has started.
+/// What is there when a session's directory is.
 struct ComingUp<'a> {
     kept: &'a Kept,
     broker: &'a SessionBroker,
     egress: &'a SessionEgress,
-    config: &'a Config,
+    ground: &'a Arc<Ground>,
     start: &'a StartSession,
     journal: &'a SessionJournal,
+    give_up: &'a CancellationToken,
 }
 
 impl ComingUp<'_> {
+    /// Everything from the session's directory to its thread. Leaves no container where it fails.
+    async fn come_up(&self, files: &Files, hurry: impl Future<Output = ()> + Send) -> Result<Up, SessionError> {
+        let directory = SessionDirectory::at(self.kept.root());
+        let plan = &files.decided.plan;
+        files.seal(directory, self.kept).await?;
+        let directory = SessionDirectory::at(self.kept.root());
+        let workspace = self.workspace(&directory, &files.decided).await?;
+        let mut disk = disk_watch(&directory, &files.decided, &self.ground.config)
+            .map_err(|error| SessionError::Disk(error.into()))?;
+        let mut container = Container::start(Arc::clone(self.ground), plan.clone(), directory.root()).await?;
+        let came_up = tokio::select! {
+            biased;
+            () = self.give_up.cancelled() => Err(SessionError::ShuttingDown),
+            came_up = self.inside(&mut container, &mut disk) => came_up,
+        };
+        match came_up {
+            Ok(inside) => Ok(Up {
+                proof: inside.proof,
+                thread: inside.thread,
+                client: inside.client,
+                events: inside.events,
+                codex: inside.codex,
+                container,
+                disk,
+                workspace,
+            }),
+            Err(error) => {
+                self.ground.forget_image();
+                container.stop(hurry).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The session's workspace, filled where it is not yet.
+    async fn workspace(
+        &self,
+        directory: &SessionDirectory,
+        decided: &Decided,
+    ) -> Result<SessionWorkspace, SessionError> {
+        let (git, config) = (self.ground.git()?, &self.ground.config);
+        let is_filled = |record: &Record| record.workspace.is_some();
+        if !self.kept.record().as_ref().is_some_and(is_filled) {
+            let filling = Filling {
+                git,
+                config,
+                files: &directory.files,
+                folder: &decided.folder,
+                user: &decided.plan.user,
+                cancel: self.give_up,
+            };
+            let filled = filling.fill(decided.mode).await?;
+            self.kept.update(move |record| record.workspace = Some(filled)).await?;
+        }
+        let record = self.kept.record().ok_or(SessionError::ShuttingDown)?;
+        SessionWorkspace::open(git, config, &directory.files, &record)
+    }
+
     /// Everything between the start of the client and the first turn.
-    async fn come_up(&self, container: &mut Container, disk: &mut DiskWatch) -> Result<Up, SessionError> {
+    async fn inside(&self, container: &mut Container, disk: &mut DiskWatch) -> Result<UpInside, SessionError> {
         // Counted while the engine works, and before anything untrusted can write.
         let (proven, counted) = tokio::join!(container.prove(self.broker, self.egress), disk.ready());
         let (link, proof) = proven?;
@@ -412,9 +380,9 @@ impl ComingUp<'_> {
         let thread = thread(&client, self.kept, &plan.workspace_inside, self.start).await?;
         self.journal.thread_started(&thread)?;
         // Where nobody named one, nothing has run inside yet but Codex, which says what its default is.
-        let model = named_model(self.config, self.start).map_or(thread.model.as_str(), ModelId::as_str);
+        let model = named_model(&self.ground.config, self.start).map_or(thread.model.as_str(), ModelId::as_str);
         self.broker.begin(BTreeSet::from([model.to_owned()]));
-        Ok(Up {
+        Ok(UpInside {
             proof,
             thread,
             client,
@@ -424,18 +392,27 @@ impl ComingUp<'_> {
     }
 }
 
-fn disk_watch(stored: &StoredSession, config: &Config) -> Result<DiskWatch, Uncountable> {
-    let files = &stored.directory.files;
-    let everything = |path: &PathBuf| Watched {
-        path: path.clone(),
-        counted: Counted::Everything,
-    };
+fn disk_watch(directory: &SessionDirectory, decided: &Decided, config: &Config) -> Result<DiskWatch, Uncountable> {
     let limits = DiskLimits {
         bytes: config.limits.workspace.clone(),
         entries: config.workspace.max_files.clone(),
         free: config.workspace.free.clone(),
     };
-    DiskWatch::new(&[everything(&files.workspace), everything(&files.codex_home)], limits)
+    let home = Watched {
+        path: directory.files.codex_home.clone(),
+        counted: Counted::Everything,
+    };
+    let workspace = match decided.mode {
+        WorkspaceMode::Bind => Watched {
+            path: decided.folder.clone(),
+            counted: Counted::Growth,
+        },
+        WorkspaceMode::Snapshot | WorkspaceMode::Scratch => Watched {
+            path: directory.files.workspace.clone(),
+            counted: Counted::Everything,
+        },
+    };
+    DiskWatch::new(&[workspace, home], limits)
 }
 
 /// Takes the session's thread up where Codex has kept it, and starts one where not. The thread goes by the id that clients

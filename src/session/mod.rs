@@ -11,6 +11,7 @@
 //! - [`container`]: one container: started, proven, watched, ended.
 //! - [`asked`]: who asked for a session or a turn.
 //! - [`journal`]: what of a session becomes a record of the audit; [`told`] (pure) keeps a guest from flooding it.
+//! - [`decide`]: what a launch would be.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`actor`]: the loop of one session.
 //! - [`turn`]: what a turn came to.
@@ -34,6 +35,7 @@ pub mod actor;
 pub mod asked;
 mod blocking;
 pub mod container;
+pub mod decide;
 pub mod directory;
 pub mod disk;
 pub mod error;

@@ -6,18 +6,19 @@ use crate::codex::client::{NetworkAccess, ThreadSettings};
 use crate::codex::event::ThreadId;
 use crate::config::quantity::ModelId;
 use crate::config::rule::Rule;
-use crate::config::{Config, Sourced};
+use crate::config::{Config, Sourced, WorkspaceMode};
 use crate::plan::identity::SessionId;
 use crate::plan::request::WorkspaceAccess;
 use crate::redact::Redactor;
 use crate::session::actor::{Actor, Bounds, Perils, QUEUE, StopOrder, StoppedBy};
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
+use crate::session::decide::{self, Decided};
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
 use crate::session::handle::{LaunchReport, SessionHandle, Shared};
 use crate::session::journal::SessionJournal;
-use crate::session::launch::{self, Begun, Decided, Launched, Launching};
+use crate::session::launch::{self, Begun, Launched, Launching};
 use crate::session::parking::{self, Resumption};
 use crate::session::store::path_text::PathText;
 use crate::session::store::{Store, now};
@@ -38,6 +39,8 @@ use tokio_util::task::TaskTracker;
 pub struct StartSession {
     /// The folder to work on, as asked for; relative to the folder this process was started in. `None`: that folder.
     pub workspace: Option<PathBuf>,
+    /// `None`: the operator's.
+    pub mode: Option<WorkspaceMode>,
     pub access: WorkspaceAccess,
     pub model: Option<Sourced<ModelId>>,
     /// What the call narrows the network to; `None`: what the operator allowed.
@@ -104,7 +107,7 @@ impl Sessions {
     /// What [`Self::start`] would launch, without doing it.
     pub async fn decide(&self, start: &StartSession) -> Result<(Arc<Ground>, Decided), SessionError> {
         let ground = self.ground().await?;
-        let decided = launch::decide(&ground, start, new_session_id()?).await?;
+        let decided = decide::decide(&ground, start, new_session_id()?).await?;
         Ok((ground, decided))
     }
 
@@ -224,7 +227,7 @@ impl Sessions {
         }
         // It was read when the record was.
         let start = record.start.read().ok_or(SessionError::UnknownThread(thread.clone()))?;
-        let decided = launch::decide(&ground, &start, record.session.clone()).await?;
+        let decided = decide::decide(&ground, &start, record.session.clone()).await?;
         let launching = Launching {
             journal: SessionJournal::new(audit, record.session.clone(), asked, record.turns),
             session: Begun::Resumed(stored),

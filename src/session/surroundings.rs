@@ -1,5 +1,7 @@
 //! What the process was started with, read once at its edge and passed in: nothing below reads the environment.
 
+use crate::workspace::git::command::Git;
+use crate::workspace::git::run::GitError;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -28,6 +30,18 @@ impl fmt::Debug for Surroundings {
 }
 
 impl Surroundings {
+    /// The git of this host, for snapshots and changes. Looks along PATH.
+    pub fn git(&self) -> Result<Git, GitError> {
+        let search_path = self.variable("PATH").cloned().unwrap_or_default();
+        let program = which::which_in("git", Some(&search_path), &self.started_in).map_err(|_| GitError::Missing)?;
+        Ok(Git {
+            program,
+            search_path,
+            home: self.home.clone().map(Into::into),
+            config_home: self.variable("XDG_CONFIG_HOME").cloned(),
+        })
+    }
+
     pub fn variable(&self, name: &str) -> Option<&OsString> {
         self.environment.get(OsStr::new(name))
     }

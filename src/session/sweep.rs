@@ -4,6 +4,7 @@
 use crate::engine::capabilities::Capabilities;
 use crate::engine::client::{Engine, EngineError};
 use crate::session::blocking::blocking;
+use crate::session::error::SessionError;
 use crate::session::removal::remove_tree;
 use crate::session::secrets;
 use crate::session::store::hold::{Hold, Holder};
@@ -67,7 +68,7 @@ fn sessions(store: &Store, restarts: u32) {
 }
 
 /// Of one that nobody has. Whoever takes it meanwhile keeps it.
-fn session(store: &Store, found: &Found, restarts: u32) -> Result<(), StoreError> {
+fn session(store: &Store, found: &Found, restarts: u32) -> Result<(), SessionError> {
     let is_live = match &found.record {
         Ok(record) => matches!(record.state, State::Live { .. }),
         Err(RecordFlaw::Newer { .. }) => false,
@@ -81,18 +82,18 @@ fn session(store: &Store, found: &Found, restarts: u32) -> Result<(), StoreError
     match store.open(&found.session) {
         Ok(stored) if stored.record().thread.is_none() => stored.remove_or_warn(),
         Ok(mut stored) => {
-            stored.directory.container_ended()?;
+            stored.container_ended()?;
             stored.settle(restarts)?;
         }
         Err(StoreError::Held { .. } | StoreError::Unknown(_)) => {}
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }
 
 /// A directory without a record was just made, or its maker died; or somebody took the record away, and then the rest is not ours
 /// to remove.
-fn recordless(store: &Store, found: &Found) -> Result<(), StoreError> {
+fn recordless(store: &Store, found: &Found) -> Result<(), SessionError> {
     let made = found.path.metadata().and_then(|metadata| metadata.modified());
     let is_old = made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > RECORDLESS_AGE));
     if !is_old {

@@ -5,6 +5,7 @@
 //! the container never sees. In mode `bind` it is the user's own folder: there is nothing to compare and nothing to bring back.
 
 use crate::config::{Config, WorkspaceMode};
+use crate::plan::decide::SessionFiles;
 use crate::plan::launch::ContainerUser;
 use crate::session::blocking::blocking;
 use crate::session::error::SessionError;
@@ -17,7 +18,6 @@ use crate::workspace::copy::{CopyOwner, Skipped};
 use crate::workspace::git::command::Git;
 use crate::workspace::shadow::Shadow;
 use crate::workspace::snapshot::{self, SnapshotJob};
-use crate::plan::decide::SessionFiles;
 use std::fs::{DirBuilder, File};
 use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt;
@@ -137,12 +137,7 @@ pub struct Applying<'a> {
 
 impl SessionWorkspace {
     /// Of a session that was filled.
-    pub fn open(
-        git: &Git,
-        config: &Config,
-        files: &SessionFiles,
-        record: &Record,
-    ) -> Result<Self, SessionError> {
+    pub fn open(git: &Git, config: &Config, files: &SessionFiles, record: &Record) -> Result<Self, SessionError> {
         let shadow = |baseline: &crate::workspace::shadow::Baseline| {
             Shadow::open(git.clone(), files.shadow.clone(), baseline.clone())
         };

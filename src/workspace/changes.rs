@@ -66,6 +66,37 @@ pub struct PatchFigures {
     pub sha256: String,
 }
 
+#[cfg(test)]
+impl Changes {
+    /// Of a tree that is as it was.
+    pub fn none() -> Self {
+        Self {
+            base: ObjectId::from_digest(&[0; 20]),
+            files: Vec::new(),
+            insertions: 0,
+            deletions: 0,
+            patch: Untrusted::default(),
+            patch_bytes: 0,
+            patch_sha256: String::new(),
+            withheld: Vec::new(),
+            withheld_more: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+impl FileChange {
+    pub fn of(path: &str, kind: ChangeKind) -> Self {
+        Self {
+            path: Untrusted::new(path),
+            kind,
+            renamed_from: None,
+            insertions: None,
+            deletions: None,
+        }
+    }
+}
+
 impl Shadow {
     /// What the tree at `workspace` has become since the baseline.
     pub async fn changes(

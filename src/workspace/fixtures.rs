@@ -1,13 +1,14 @@
 //! A folder, a place for its snapshot, and a git of one's own, for tests.
 #![expect(clippy::disallowed_methods, reason = "tests run git and make files")]
 
+use crate::config::History;
 use crate::config::quantity::ByteSize;
 use crate::config::{Origin, Sourced};
 use crate::workspace::compare::Bounds;
 use crate::workspace::copy::{CopyLimits, CopyOwner};
 use crate::workspace::git::command::Git;
 use crate::workspace::shadow::Shadow;
-use crate::workspace::snapshot::{self, History, SnapshotError, SnapshotJob, Taken};
+use crate::workspace::snapshot::{self, SnapshotError, SnapshotJob, Taken};
 use std::ffi::OsStr;
 use std::fs;
 use std::ops::ControlFlow;

@@ -6,6 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "removes a half-made snapshot")]
 
+use crate::config::History;
 use crate::workspace::blob::Inventory;
 use crate::workspace::copy::{self, CopyError, CopyJob, CopyLimits, CopyOwner, Progress, Skipped};
 use crate::workspace::git::ObjectFormat;
@@ -20,22 +21,10 @@ use crate::workspace::selection::Selection;
 use crate::workspace::shadow::{self, Baseline, KnownTree, MANY_LINES, ShadowError};
 use crate::workspace::tree::Tree;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-
-/// How much of a repository's history a copy gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum History {
-    /// All that HEAD reaches.
-    Head,
-    /// No `.git`.
-    None,
-    /// So many commits deep, as a clone of that depth.
-    Commits(NonZeroU32),
-}
 
 /// What to take, and where to.
 #[derive(Debug, Clone)]

@@ -93,7 +93,6 @@ fn errors(secret: &str) -> Vec<Box<dyn std::error::Error>> {
             image: text(),
             reason: text(),
         }),
-        Box::new(SessionError::FolderChanged { path: path() }),
         Box::new(SessionError::Ended(EndReason::Lost { why: text() })),
         Box::new(RootError::NotADirectory {
             path: path(),

@@ -550,13 +550,14 @@ fn figures_count_where_the_planned_limit_is() {
         pids_peak: Some(3),
     };
     let proof = |cgroup_version, enforced: [bool; 3]| Proof {
-        limits: LimitName::ALL
+        limits: LimitName::OF_CGROUP
             .into_iter()
             .zip(enforced)
             .map(|(name, enforced)| ProvenLimit {
                 name,
                 limit: 1,
                 enforced,
+                by: Enforcer::Kernel,
             })
             .collect(),
         cgroup_version,

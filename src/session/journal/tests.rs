@@ -11,7 +11,6 @@ use crate::redact::Redactor;
 use crate::wire::untrusted::Untrusted;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::mpsc;
 
 struct Desk {
@@ -227,11 +226,8 @@ async fn what_can_not_be_recorded_is_refused() {
         Err(NotRecorded::Ended)
     );
     assert_eq!(session.turn_started(asked("codex", 1)), Err(NotRecorded::Ended));
-    let to = HandedTo::PatchFile {
-        path: PathBuf::from("/p"),
-    };
     assert_eq!(
-        session.handing_out(&Changes::default(), to).await,
+        session.handing_out(&Changes::none(), HandedTo::Caller).await,
         Err(NotRecorded::Ended)
     );
 }
@@ -240,9 +236,9 @@ async fn what_can_not_be_recorded_is_refused() {
 async fn the_digest_of_what_is_handed_out_is_the_patchs() {
     let desk = Desk::new();
     let changes = Changes {
-        patch: Untrusted::new("+x\n"),
+        patch_sha256: Digest::of(b"+x\n").to_string(),
         insertions: 1,
-        ..Changes::default()
+        ..Changes::none()
     };
     desk.session.handing_out(&changes, HandedTo::Caller).await.unwrap();
     let records = desk.records();

@@ -4,6 +4,7 @@ use super::path_text::PathText;
 use super::record::{Moment, Record, RecordedStart, RecordedThread};
 use crate::codex::client::Approvals;
 use crate::codex::event::ThreadId;
+use crate::config::WorkspaceMode;
 use crate::plan::identity::SessionId;
 use crate::plan::request::WorkspaceAccess;
 use serde_json::Map;
@@ -13,6 +14,7 @@ use std::path::Path;
 pub fn record(byte: u8) -> Record {
     let start = RecordedStart {
         folder: PathText::of(Path::new("/home/me/project")),
+        mode: WorkspaceMode::Snapshot,
         access: WorkspaceAccess::ReadWrite,
         model: None,
         network: None,

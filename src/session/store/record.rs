@@ -10,12 +10,14 @@ use crate::codex::overrides::parse_overrides;
 use crate::config::moment::rfc3339;
 use crate::config::quantity::ModelId;
 use crate::config::rule::Rule;
-use crate::config::{Origin, Sourced};
+use crate::config::{Origin, Sourced, WorkspaceMode};
 use crate::plan::identity::SessionId;
 use crate::plan::request::WorkspaceAccess;
 use crate::session::handle::LaunchReport;
 use crate::session::registry::StartSession;
 use crate::session::store::path_text::PathText;
+use crate::workspace::bind::placeholder::PlaceholderRecord;
+use crate::workspace::shadow::Baseline;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -56,6 +58,12 @@ pub struct Record {
     pub asked_by: String,
     /// What the first call set; each launch of the session is held to it.
     pub start: RecordedStart,
+    /// What it works on; `None` until that is there.
+    #[serde(default)]
+    pub workspace: Option<RecordedWorkspace>,
+    /// What is made in the user's folder while a container has it, and removed after it.
+    #[serde(default)]
+    pub placeholders: Option<PlaceholderRecord>,
     /// `None` until Codex has named its thread: what there is then holds nobody's work.
     pub thread: Option<RecordedThread>,
     pub state: State,
@@ -67,6 +75,22 @@ pub struct Record {
     pub usage: Usage,
     /// The last launch that came up.
     pub launch: Option<LaunchReport>,
+}
+
+/// What a session's workspace is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
+pub enum RecordedWorkspace {
+    /// A copy of the folder.
+    Snapshot {
+        baseline: Baseline,
+        /// What a person should know of the copy.
+        notes: Vec<String>,
+    },
+    /// The folder itself.
+    Bind {},
+    /// Empty in the beginning.
+    Scratch { baseline: Baseline },
 }
 
 /// The thread, as the client knows it and as Codex does.
@@ -130,6 +154,7 @@ pub enum EndCause {
 pub struct RecordedStart {
     /// Canonical, on the host.
     pub folder: PathText,
+    pub mode: WorkspaceMode,
     pub access: WorkspaceAccess,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub model: Option<String>,
@@ -148,10 +173,12 @@ pub struct RecordedStart {
 }
 
 impl RecordedStart {
-    pub fn of(start: &StartSession, folder: &Path) -> Self {
+    /// `folder` and `mode` as they were decided on.
+    pub fn of(start: &StartSession, folder: &Path, mode: WorkspaceMode) -> Self {
         let thread = &start.thread;
         Self {
             folder: PathText::of(folder),
+            mode,
             access: start.access,
             model: start.model.as_ref().map(|model| model.value.to_string()),
             network: start
@@ -179,6 +206,7 @@ impl RecordedStart {
         };
         Some(StartSession {
             workspace: Some(self.folder.path().to_owned()),
+            mode: Some(self.mode),
             access: self.access,
             model,
             network,
@@ -202,6 +230,8 @@ impl Record {
             changed: now,
             asked_by,
             start,
+            workspace: None,
+            placeholders: None,
             thread: None,
             state: State::Live { turn: None },
             turns: 0,
@@ -316,7 +346,10 @@ mod tests {
             assert_eq!(from_json(&text, &record.session), Ok(record.clone()));
         }
         let start = record.start.read().unwrap();
-        assert_eq!(RecordedStart::of(&start, record.start.folder.path()), record.start);
+        assert_eq!(
+            RecordedStart::of(&start, record.start.folder.path(), record.start.mode),
+            record.start
+        );
     }
 
     /// The shape that other versions will have to read.

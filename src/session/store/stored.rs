@@ -3,12 +3,14 @@
 
 use crate::session::blocking::blocking;
 use crate::session::directory::SessionDirectory;
+use crate::session::error::SessionError;
 use crate::session::parking;
 use crate::session::removal::RemovalError;
 use crate::session::store::StoreError;
 use crate::session::store::hold::{Hold, HoldError};
 use crate::session::store::record::{self, Record, State};
 use crate::supervise::owner::Owner;
+use crate::workspace::bind::placeholder::{self, Placeholders};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -23,6 +25,8 @@ const NEW_RECORD_FILE: &str = "record.json.new";
 pub struct StoredSession {
     pub directory: SessionDirectory,
     record: Record,
+    /// In the user's folder, while a container has it.
+    placeholders: Option<Placeholders>,
     /// Last, so that it is let go of last.
     _hold: Hold,
 }
@@ -44,6 +48,7 @@ impl StoredSession {
         Self {
             directory: SessionDirectory::at(root),
             record,
+            placeholders: None,
             _hold: hold,
         }
     }
@@ -62,6 +67,29 @@ impl StoredSession {
         Ok(())
     }
 
+    /// Removes what a container needs while it runs and nobody after it: here, and where a dead server had it.
+    pub fn container_ended(&mut self) -> Result<(), SessionError> {
+        self.directory.container_ended()?;
+        match (self.placeholders.take(), &self.record.placeholders) {
+            (Some(ours), _) => ours.remove()?,
+            (None, Some(left)) => placeholder::remove_left(left)?,
+            (None, None) => {}
+        }
+        if self.record.placeholders.is_some() {
+            self.update(|record| record.placeholders = None)
+                .map_err(|source| self.unwritten(source))?;
+        }
+        Ok(())
+    }
+
+    fn unwritten(&self, source: io::Error) -> StoreError {
+        StoreError::Files {
+            what: "can't write the record in",
+            path: self.directory.root().to_owned(),
+            source,
+        }
+    }
+
     /// Puts a record right that says that the session lives, though nobody had it.
     pub fn settle(&mut self, restarts: u32) -> Result<(), StoreError> {
         if !matches!(self.record.state, State::Live { .. }) {
@@ -69,11 +97,7 @@ impl StoredSession {
         }
         let now = super::now();
         let settled = self.update(|record| parking::settle(record, restarts, now));
-        settled.map_err(|source| StoreError::Files {
-            what: "can't write the record in",
-            path: self.directory.root().to_owned(),
-            source,
-        })
+        settled.map_err(|source| self.unwritten(source))
     }
 
     /// Removes the session with all that it has. Called when no container has it.
@@ -85,6 +109,9 @@ impl StoredSession {
     pub fn remove_or_warn(mut self) {
         // Without a thread on record the sweep may take what is left.
         let forgotten = self.update(|record| record.thread = None);
+        if let Err(error) = self.container_ended() {
+            tracing::warn!(path = %self.directory.root().display(), %error, "could not remove what a container needed");
+        }
         let root = self.directory.root().to_owned();
         if let Err(error) = self.remove() {
             tracing::warn!(path = %root.display(), %error, ?forgotten, "could not remove a session's directory");
@@ -95,7 +122,7 @@ impl StoredSession {
     /// a session that could not be written is one whose server died, and the next look at it finds that.
     pub fn let_go_or_warn(mut self, change: impl FnOnce(&mut Record)) {
         let root = self.directory.root().to_owned();
-        if let Err(error) = self.directory.container_ended() {
+        if let Err(error) = self.container_ended() {
             tracing::warn!(path = %root.display(), %error, "could not remove what a container needed");
         }
         if let Err(error) = self.update(change) {
@@ -156,6 +183,13 @@ impl Kept {
             path: self.root.to_path_buf(),
             source,
         })
+    }
+
+    /// What lies in the user's folder for the container stays ours until the container is gone.
+    pub fn lay(&self, placeholders: Placeholders) {
+        if let Some(stored) = self.lock().as_mut() {
+            stored.placeholders = Some(placeholders);
+        }
     }
 
     /// Takes the session out of everybody's hands, to be let go of or removed by the caller.

@@ -22,7 +22,7 @@ pub enum Hooks {
 
 /// Finds the hooks that concern a canonical folder.
 pub async fn find(git: &Git, folder: &Path, cancel: &CancellationToken) -> Result<Hooks, GitError> {
-    let Some(configured) = ask(git.effective_hooks(folder), 0, 1, cancel).await? else {
+    let Some(configured) = self::configured(git, folder, cancel).await? else {
         return Ok(Hooks::In(Vec::new()));
     };
     // Git runs hooks in the top level, and takes a relative path from there.
@@ -32,6 +32,11 @@ pub async fn find(git: &Git, folder: &Path, cancel: &CancellationToken) -> Resul
     // The name may lead through a link to a directory that has another one in the folder.
     places.extend(tokio::fs::canonicalize(&spelled).await.ok());
     Ok(within(folder, &places))
+}
+
+/// What `core.hooksPath` says for a folder, as it is spelled: absolute, or relative to the top level.
+pub async fn configured(git: &Git, folder: &Path, cancel: &CancellationToken) -> Result<Option<PathBuf>, GitError> {
+    ask(git.effective_hooks(folder), 0, 1, cancel).await
 }
 
 /// A path, which git ends with `ended_by`; `None` where git ends with `nothing`, which says that it has none. Any other failure

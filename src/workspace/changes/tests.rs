@@ -2,9 +2,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests make and read files")]
 
 use super::*;
+use crate::config::History;
 use crate::workspace::compare::Bounds;
 use crate::workspace::fixtures::{BOUNDS, Scene, content, git_in, write};
-use crate::workspace::snapshot::{History, Taken};
+use crate::workspace::snapshot::Taken;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -2,8 +2,9 @@
 #![expect(clippy::disallowed_methods, reason = "tests make and read files")]
 
 use super::*;
+use crate::config::History;
 use crate::workspace::fixtures::{BOUNDS, Scene, write};
-use crate::workspace::snapshot::{History, Taken};
+use crate::workspace::snapshot::Taken;
 use nix::sys::stat::Mode as Permissions;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

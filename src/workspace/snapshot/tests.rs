@@ -5,6 +5,7 @@ use super::*;
 use crate::config::quantity::ByteSize;
 use crate::workspace::fixtures::{Scene, content, git, git_in, write};
 use std::fs;
+use std::num::NonZeroU32;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 fn chmod(path: &Path, mode: u32) {
