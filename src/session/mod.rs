@@ -13,6 +13,7 @@
 //! - [`journal`]: what of a session becomes a record of the audit; [`told`] (pure) keeps a guest from flooding it.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`actor`]: the loop of one session.
+//! - [`quota`]: what sessions may spend, each and all together in a day.
 //! - [`turn`]: what a turn came to.
 //! - [`workspace_copy`]: the copy of the folder, shared by actor and handle.
 //! - [`directory`]: the session's files on the host.
@@ -32,6 +33,7 @@ pub mod ground;
 pub mod handle;
 pub mod journal;
 pub mod launch;
+pub mod quota;
 pub mod registry;
 pub mod removal;
 pub mod secrets;
