@@ -16,9 +16,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Bytes that are counted in memory before they are written.
-const EGRESS_BATCH: u64 = 1 << 20;
-/// How long fewer of them may wait, and how often a day that is spent is looked at again.
+/// The least bytes that are written before their time has come.
+const LEAST_BATCH: u64 = 1 << 20;
+/// Of what is left of a day, the part that is written before its time has come: the nearer the end, the more often, because other
+/// servers spend of the same.
+const BATCHES: u64 = 64;
+/// How long bytes may wait, and how often a day that is spent is looked at again.
 const EGRESS_WAIT: Duration = Duration::from_secs(1);
 
 type Verdict = Result<(), QuotaError>;
@@ -68,6 +71,15 @@ impl Bytes {
             limit: limit.clone(),
             renews: self.renews.clone(),
         })
+    }
+
+    /// How many are written without waiting any longer.
+    fn batch(&self) -> u64 {
+        match self.limit {
+            Some(_) => (self.left / BATCHES).max(LEAST_BATCH),
+            // Nobody is kept from anything by a count that is a second old.
+            None => u64::MAX,
+        }
     }
 
     fn is_overspent(&self) -> bool {
@@ -139,7 +151,7 @@ impl Keeper {
         bytes.pending = before.saturating_add(more);
         // The first starts the thread's timer, the batch is written without waiting for it.
         let crosses = |mark: u64| before < mark && bytes.pending >= mark;
-        let tell = crosses(1) || crosses(EGRESS_BATCH);
+        let tell = crosses(1) || crosses(bytes.batch());
         let spent = bytes.is_overspent().then(|| bytes.spent()).flatten();
         drop(bytes);
         if tell {
@@ -271,7 +283,10 @@ impl Desk {
                 }
                 Message::Add(counts) => self.unwritten.plus = self.unwritten.plus.plus(counts),
                 Message::TakeBack(counts) => self.unwritten.minus = self.unwritten.minus.plus(counts),
-                Message::Bytes => batch.due |= locked(&self.bytes).pending >= EGRESS_BATCH,
+                Message::Bytes => {
+                    let bytes = locked(&self.bytes);
+                    batch.due |= bytes.pending >= bytes.batch();
+                }
                 Message::Look(reply) => batch.looks.push(reply),
                 Message::Flush(reply) => batch.flushes.push(reply),
                 Message::End => batch.ends = true,

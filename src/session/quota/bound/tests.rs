@@ -114,10 +114,14 @@ fn one_session_too_many_is_told_who_holds_the_places() {
 
 #[test]
 fn what_is_left_is_said_only_of_what_is_bounded() {
-    let mut used = DayCounts::default();
-    used.sessions = 3;
-    used.counts.turns = 8;
-    used.counts.wall_millis = 1_999;
+    let used = DayCounts {
+        sessions: 3,
+        counts: Counts {
+            turns: 8,
+            wall_millis: 1_999,
+            ..Counts::default()
+        },
+    };
     let day = DayBounds::from(&day_quota()).left(&used, Day::parse("2026-11-29").unwrap());
     let none = Bounds::from(&SessionQuota::default()).left(&used.counts);
     assert_eq!(
