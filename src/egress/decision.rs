@@ -6,6 +6,7 @@
 //! the operator, because the model that reads them must not take them for its own task.
 
 use crate::config::host::{DnsName, Host};
+use crate::config::key;
 use crate::config::quantity::ByteSize;
 use crate::config::rule::{DenyRule, Rule};
 use crate::config::target::{Target, TargetError};
@@ -93,11 +94,37 @@ pub enum Reason {
         limit: Sourced<u32>,
     },
     BytesUsedUp {
+        bound: ByteBound,
         limit: Sourced<ByteSize>,
     },
     Malformed {
         problem: Malformed,
     },
+}
+
+/// Whose bytes are used up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ByteBound {
+    /// `network.bytes`, of a session.
+    Network,
+    /// `quota.session.egress`.
+    Session,
+    /// `quota.day.egress`, of all sessions together.
+    Day {
+        /// RFC 3339.
+        renews: String,
+    },
+}
+
+impl ByteBound {
+    fn key(&self) -> &'static str {
+        match self {
+            Self::Network => key::NETWORK_BYTES.name,
+            Self::Session => key::QUOTA_SESSION_EGRESS.name,
+            Self::Day { .. } => key::QUOTA_DAY_EGRESS.name,
+        }
+    }
 }
 
 /// What comes closest to a rule that would have covered a target.
@@ -231,7 +258,11 @@ impl Denial {
             ) => allow_uninspected(rule, target.as_ref()),
             (Reason::TooManyConnections { .. }, _) => raise("connections"),
             (Reason::TooFast { .. }, _) => raise("connections_per_second"),
-            (Reason::BytesUsedUp { .. }, _) => raise("bytes"),
+            (Reason::BytesUsedUp { bound, .. }, _) => match bound {
+                ByteBound::Network => raise("bytes"),
+                ByteBound::Session => format!("the operator can raise {}", bound.key()),
+                ByteBound::Day { renews } => format!("it renews at {renews}; the operator can raise {}", bound.key()),
+            },
         }
     }
 
@@ -327,7 +358,7 @@ impl Reason {
             }
             Self::TooManyConnections { limit } => format!("network.connections = {} ({})", limit.value, limit.origin),
             Self::TooFast { limit } => format!("network.connections_per_second = {} ({})", limit.value, limit.origin),
-            Self::BytesUsedUp { limit } => format!("network.bytes = {} ({})", limit.value, limit.origin),
+            Self::BytesUsedUp { bound, limit } => format!("{} = {} ({})", bound.key(), limit.value, limit.origin),
             Self::Malformed { .. } => "built in: a request must be one that can be read in one way only".to_owned(),
         }
     }
@@ -359,6 +390,10 @@ impl fmt::Display for Reason {
             Self::MalformedTls { .. } => f.write_str("the TLS ClientHello is malformed, or older than TLS 1.2"),
             Self::TooManyConnections { .. } => f.write_str("the session has too many connections open"),
             Self::TooFast { .. } => f.write_str("the session opens connections too fast"),
+            Self::BytesUsedUp {
+                bound: ByteBound::Day { .. },
+                ..
+            } => f.write_str("all sessions together have moved as many bytes as they may today"),
             Self::BytesUsedUp { .. } => f.write_str("the session has moved as many bytes as it may"),
             Self::Malformed { problem } => problem.fmt(f),
         }

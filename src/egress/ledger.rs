@@ -6,8 +6,9 @@ use crate::config::Sourced;
 use crate::config::network::EgressLimits;
 use crate::config::quantity::ByteSize;
 use crate::config::target::Target;
+use crate::egress::allowance::{Allowance, SessionBounds, UsedUp};
 use crate::egress::bucket::Bucket;
-use crate::egress::decision::{Denial, DeniedEgress, Reason};
+use crate::egress::decision::{ByteBound, Denial, DeniedEgress, Reason};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,10 +33,23 @@ pub struct Ledger {
     openings: Mutex<Bucket>,
     /// A bucket of their own: those who are refused take nothing from the others.
     refusals: Mutex<Bucket>,
+    /// Over the session's life.
     moved: AtomicU64,
+    /// The lower one of what the session may move.
+    most: (ByteBound, Sourced<ByteSize>),
     used_up: CancellationToken,
+    day: Option<Arc<dyn Allowance>>,
+    today: Mutex<Today>,
     speed: Option<Mutex<Bucket>>,
     denied: Mutex<Denied>,
+}
+
+#[derive(Debug, Default)]
+struct Today {
+    /// Cancelled when the day's bytes are used up, and replaced then: the day renews, and what comes after that is not cut.
+    cut: CancellationToken,
+    /// What was used up when that last was.
+    used_up: Option<UsedUp>,
 }
 
 /// One connection's share of the bounds; given back when dropped.
@@ -52,7 +66,17 @@ pub enum Novelty {
 }
 
 impl Ledger {
-    pub fn new(limits: EgressLimits, now: Instant) -> Self {
+    pub fn new(bounds: impl Into<SessionBounds>, now: Instant) -> Self {
+        let SessionBounds {
+            limits,
+            quota,
+            before,
+            day,
+        } = bounds.into();
+        let most = match quota {
+            Some(quota) if quota.value < limits.bytes.value => (ByteBound::Session, quota),
+            Some(_) | None => (ByteBound::Network, limits.bytes.clone()),
+        };
         let per_second = nonzero(limits.connections_per_second.value.into());
         let speed = limits.bytes_per_second.as_ref().map(|speed| {
             let speed = nonzero(speed.value.bytes());
@@ -62,8 +86,11 @@ impl Ledger {
             refusals: Mutex::new(Bucket::new(REFUSALS_PER_SECOND, REFUSALS_AT_ONCE, now)),
             connections: Arc::new(Semaphore::new(limits.connections.value as usize)),
             openings: Mutex::new(Bucket::new(per_second, per_second.saturating_mul(TWO), now)),
-            moved: AtomicU64::new(0),
+            moved: AtomicU64::new(before),
+            most,
             used_up: CancellationToken::new(),
+            day,
+            today: Mutex::default(),
             speed,
             denied: Mutex::default(),
             limits,
@@ -76,8 +103,8 @@ impl Ledger {
 
     /// Lets one more connection be opened, or says which bound is reached.
     pub fn admit(&self, target: &Target, now: Instant) -> Result<Slot, Denial> {
-        if self.bytes_moved() >= self.limits.bytes.value.bytes() {
-            return Err(self.bytes_used_up(target));
+        if let Some(denial) = self.bytes_left(target) {
+            return Err(denial);
         }
         let Ok(connection) = Arc::clone(&self.connections).try_acquire_owned() else {
             let limit = self.limits.connections.clone();
@@ -97,15 +124,28 @@ impl Ledger {
         locked(&self.refusals).take(1, now).err()
     }
 
-    /// Counts bytes that were moved, in either direction. With more than the session may move, every connection is cut:
-    /// each of them has moved one buffer too many at most.
+    /// Counts bytes that were moved, in either direction. With more than may be moved, every connection of the session is cut:
+    /// each of them has moved one buffer too many at most. What is the day's cuts other sessions with their next buffer.
     pub fn moved(&self, bytes: u64) {
         let before = self.moved.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.limits.bytes.value.bytes() {
+        if before.saturating_add(bytes) > self.most.1.value.bytes() {
             self.used_up.cancel();
+        }
+        if let Some(day) = &self.day
+            && let Err(used_up) = day.moved(bytes)
+        {
+            let mut today = locked(&self.today);
+            today.used_up = Some(used_up);
+            std::mem::take(&mut today.cut).cancel();
         }
     }
 
+    /// What a connection that is opened now is cut by, when the day's bytes are used up.
+    pub fn today(&self) -> CancellationToken {
+        locked(&self.today).cut.clone()
+    }
+
+    /// Over the session's life.
     pub fn bytes_moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
     }
@@ -119,9 +159,27 @@ impl Ledger {
         self.used_up.is_cancelled()
     }
 
+    /// Why a connection was cut for its bytes.
     pub fn bytes_used_up(&self, target: &Target) -> Denial {
-        let limit: Sourced<ByteSize> = self.limits.bytes.clone();
-        Denial::of(target, Reason::BytesUsedUp { limit })
+        let of_the_day = locked(&self.today).used_up.clone();
+        match of_the_day.filter(|_| !self.is_used_up()) {
+            Some(used_up) => day_used_up(target, used_up),
+            None => self.session_used_up(target),
+        }
+    }
+
+    fn session_used_up(&self, target: &Target) -> Denial {
+        let (bound, limit) = self.most.clone();
+        Denial::of(target, Reason::BytesUsedUp { bound, limit })
+    }
+
+    /// `None`: there are bytes left.
+    fn bytes_left(&self, target: &Target) -> Option<Denial> {
+        if self.bytes_moved() >= self.most.1.value.bytes() {
+            return Some(self.session_used_up(target));
+        }
+        let used_up = self.day.as_ref()?.check().err()?;
+        Some(day_used_up(target, used_up))
     }
 
     /// Pays for bytes that were moved: what is left to pay, and how long to wait before paying it. `None`: nothing.
@@ -147,6 +205,11 @@ impl Ledger {
     pub fn take_denied(&self) -> Vec<DeniedEgress> {
         std::mem::take(&mut *locked(&self.denied)).into_list()
     }
+}
+
+fn day_used_up(target: &Target, UsedUp { limit, renews }: UsedUp) -> Denial {
+    let bound = ByteBound::Day { renews };
+    Denial::of(target, Reason::BytesUsedUp { bound, limit })
 }
 
 const TWO: NonZeroU64 = NonZeroU64::MIN.saturating_add(1);

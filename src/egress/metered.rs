@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
 
 /// Why a connection was ended from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Meter {
     last: AtomicU64,
     /// How many more bytes may come before an answer's head is whole.
     before_answer: AtomicU64,
+    /// Cancelled when the day's bytes are used up.
+    today: CancellationToken,
     _slot: Slot,
 }
 
@@ -44,6 +47,7 @@ const UNBOUNDED: u64 = u64::MAX;
 impl Meter {
     fn new(ledger: Arc<Ledger>, slot: Slot) -> Self {
         Self {
+            today: ledger.today(),
             ledger,
             opened: Instant::now(),
             last: AtomicU64::new(0),
@@ -86,6 +90,7 @@ impl Meter {
             // A connection that is over several bounds is over this one, which names what the operator can raise.
             biased;
             () = self.ledger.used_up() => Cut::BytesUsedUp,
+            () = self.today.cancelled() => Cut::BytesUsedUp,
             () = tokio::time::sleep_until(self.opened + total) => Cut::Total(total),
             idle = self.idle() => Cut::Idle(idle),
         }
@@ -95,7 +100,7 @@ impl Meter {
     pub fn was_cut(&self) -> Option<Cut> {
         let now = Instant::now();
         let limits = self.ledger.limits();
-        if self.ledger.is_used_up() {
+        if self.bytes_are_used_up() {
             Some(Cut::BytesUsedUp)
         } else if now >= self.opened + limits.total.value {
             Some(Cut::Total(limits.total.value))
@@ -104,6 +109,10 @@ impl Meter {
         } else {
             None
         }
+    }
+
+    fn bytes_are_used_up(&self) -> bool {
+        self.ledger.is_used_up() || self.today.is_cancelled()
     }
 
     async fn idle(&self) -> Duration {
@@ -161,7 +170,7 @@ impl<S> Metered<S> {
 
     /// Ready when nothing is owed. Both directions wait for what either owes; they are polled by one task.
     fn poll_paid(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.meter.ledger.is_used_up() {
+        if self.meter.bytes_are_used_up() {
             return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
         }
         loop {

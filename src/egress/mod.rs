@@ -11,6 +11,7 @@
 //! - [`decision`]: what was decided: verdict, rule, where it came from, how to allow (pure).
 //! - [`first_bytes`]: TLS server name, HTTP or something else (pure).
 //! - [`bucket`]: rates (pure).
+//! - [`allowance`]: how many bytes a session, and all of them in a day, may move.
 //! - [`ledger`]: what one session used and was refused.
 //! - [`metered`]: a connection whose bytes are counted, slowed and timed.
 //! - [`client`]: the guest's connection, and whether anybody is left at its other end.
@@ -22,6 +23,7 @@
 //! - [`refusal`]: what a client is told (pure).
 
 pub mod address;
+pub mod allowance;
 pub mod bucket;
 pub mod client;
 pub mod decision;

@@ -6,6 +6,7 @@
 use crate::config::network::{EgressLimits, Resolution};
 use crate::config::target::Target;
 use crate::dial::{DialError, Dialer, own_addresses};
+use crate::egress::allowance::SessionBounds;
 use crate::egress::client::Client;
 use crate::egress::decision::{Denial, DeniedEgress};
 use crate::egress::head_screen::Screened;
@@ -46,14 +47,14 @@ impl Egress {
     pub fn for_session(
         self: &Arc<Self>,
         policy: Policy,
-        limits: EgressLimits,
+        bounds: impl Into<SessionBounds>,
         witness: Arc<dyn Witness>,
     ) -> SessionEgress {
         SessionEgress(Arc::new(Session {
             egress: Arc::clone(self),
             policy,
             witness,
-            ledger: Arc::new(Ledger::new(limits, Instant::now().into_std())),
+            ledger: Arc::new(Ledger::new(bounds, Instant::now().into_std())),
             warned: AtomicBool::new(false),
         }))
     }
@@ -87,7 +88,7 @@ impl SessionEgress {
         self.0.ledger.take_denied()
     }
 
-    /// Bytes that were moved so far, in both directions.
+    /// Bytes that the session has moved so far over its life, in both directions.
     pub fn bytes_moved(&self) -> u64 {
         self.0.ledger.bytes_moved()
     }

@@ -14,6 +14,7 @@
 //! - [`decide`]: what a launch would be.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`actor`]: the loop of one session.
+//! - [`quota`]: what sessions may spend, each and all together in a day.
 //! - [`turn`]: what a turn came to.
 //! - [`workspace`]: a session's workspace: filled, and read for changes.
 //! - [`store`]: sessions on disk: they outlive containers and servers.
@@ -44,6 +45,7 @@ pub mod handle;
 pub mod journal;
 pub mod launch;
 pub mod parking;
+pub mod quota;
 pub mod registry;
 pub mod removal;
 mod retention;

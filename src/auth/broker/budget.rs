@@ -1,16 +1,18 @@
-//! What one session has asked of its model, and whether it may ask for more. Numbers behind a lock, nothing else.
+//! What one session has asked of its model, and whether it may ask for more: its own numbers behind a lock, and the [`Purse`] that it
+//! shares with the others.
 //!
 //! A request is admitted while something is left, so that a session may overshoot by what its requests at once cost, and by no
-//! more.
+//! more. All sessions together may overshoot a day's tokens in the same way.
 
+use crate::auth::broker::purse::{Purse, Refused};
 use crate::auth::broker::usage::{Tokens, UsageReader};
 use crate::config::{Origin, SessionQuota, Sourced};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a session's requests came to, as this host counts them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// What a session's requests came to, as this host counts them, all its containers together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ModelUsage {
     /// That were sent to the provider.
     pub requests: u64,
@@ -27,6 +29,27 @@ pub struct Spent {
     pub what: Bound,
     pub limit: u64,
     pub origin: Origin,
+}
+
+/// Why a request is not admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// The session's own bound.
+    Spent(Spent),
+    /// What all share.
+    Refused(Refused),
+}
+
+impl From<Spent> for NotAdmitted {
+    fn from(spent: Spent) -> Self {
+        Self::Spent(spent)
+    }
+}
+
+impl From<Refused> for NotAdmitted {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +82,8 @@ struct Budget {
 }
 
 impl Budget {
-    fn new(quota: SessionQuota) -> Self {
-        Self {
-            quota,
-            usage: ModelUsage::default(),
-        }
+    fn new(quota: SessionQuota, usage: ModelUsage) -> Self {
+        Self { quota, usage }
     }
 
     fn spending(&self) -> Spending {
@@ -84,8 +104,8 @@ impl Budget {
         }
     }
 
-    /// Counts one more request, where it may be sent.
-    fn admit(&mut self) -> Result<(), Spent> {
+    /// Whether one more request may be sent.
+    fn check(&self) -> Result<(), Spent> {
         let bounds = [
             (Bound::Tokens, &self.quota.tokens, self.usage.tokens.total()),
             (Bound::Requests, &self.quota.requests, self.usage.requests),
@@ -99,7 +119,13 @@ impl Budget {
                 });
             }
         }
-        self.usage.requests += 1;
+        Ok(())
+    }
+
+    /// Counts one more request, where it may be sent.
+    fn admit(&mut self) -> Result<(), Spent> {
+        self.check()?;
+        self.usage.requests = self.usage.requests.saturating_add(1);
         Ok(())
     }
 
@@ -123,11 +149,19 @@ impl Budget {
 
 /// A session's account, shared by its requests.
 #[derive(Debug, Clone)]
-pub struct Account(Arc<Mutex<Budget>>);
+pub struct Account {
+    budget: Arc<Mutex<Budget>>,
+    /// `None`: nobody counts over sessions.
+    purse: Option<Arc<dyn Purse>>,
+}
 
 impl Account {
-    pub fn new(quota: SessionQuota) -> Self {
-        Self(Arc::new(Mutex::new(Budget::new(quota))))
+    /// `before`: what the session has used in containers before this one.
+    pub fn new(quota: SessionQuota, before: ModelUsage, purse: Option<Arc<dyn Purse>>) -> Self {
+        Self {
+            budget: Arc::new(Mutex::new(Budget::new(quota, before))),
+            purse,
+        }
     }
 
     pub fn spending(&self) -> Spending {
@@ -139,8 +173,19 @@ impl Account {
     }
 
     /// `request`: the length of its body, in bytes.
-    pub fn admit(&self, request: usize) -> Result<Admitted, Spent> {
-        self.lock().admit()?;
+    pub async fn admit(&self, request: usize) -> Result<Admitted, NotAdmitted> {
+        // A session that has spent its own takes nobody else's time.
+        self.lock().check()?;
+        if let Some(purse) = &self.purse {
+            purse.admit().await?;
+        }
+        // Another of its requests may have come first meanwhile.
+        if let Err(spent) = self.lock().admit() {
+            if let Some(purse) = &self.purse {
+                purse.withdraw();
+            }
+            return Err(spent.into());
+        }
         Ok(Admitted {
             account: self.clone(),
             request: request as u64,
@@ -151,7 +196,7 @@ impl Account {
 
     fn lock(&self) -> MutexGuard<'_, Budget> {
         // Plain numbers, whole at every point where a holder could panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -178,7 +223,11 @@ impl Admitted {
     /// The answer has ended, or broken off.
     pub fn settle(&mut self) {
         if let Some(usage) = self.usage.take() {
-            self.account.lock().count(self.request, self.response, usage.finish());
+            let tokens = usage.finish();
+            self.account.lock().count(self.request, self.response, tokens);
+            if let Some(purse) = &self.account.purse {
+                purse.settle(tokens);
+            }
         }
     }
 
@@ -192,6 +241,9 @@ impl Admitted {
     pub fn withdraw(mut self) {
         self.usage = None;
         self.account.lock().withdraw();
+        if let Some(purse) = &self.account.purse {
+            purse.withdraw();
+        }
     }
 }
 
@@ -225,11 +277,12 @@ mod tests {
 
     fn budget(tokens: Option<u64>, requests: Option<u64>) -> Budget {
         let bound = |value: Option<u64>| value.map(|value| Sourced::new(value, Origin::Default));
-        Budget::new(SessionQuota {
+        let quota = SessionQuota {
             tokens: bound(tokens),
             requests: bound(requests),
             ..SessionQuota::default()
-        })
+        };
+        Budget::new(quota, ModelUsage::default())
     }
 
     fn tokens(input: u64, output: u64) -> Tokens {

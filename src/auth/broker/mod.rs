@@ -7,7 +7,7 @@
 //!
 //! - [`passage`]: which paths and headers pass, in both directions (pure).
 //! - [`document`], [`screen`]: what a request's body may say (pure).
-//! - [`budget`], [`usage`]: what a session spends (pure).
+//! - [`usage`]: what an answer says that it cost (pure). [`budget`]: what a session spends; [`purse`]: what all spend together.
 //! - [`retry`]: what is sent again (pure).
 //! - [`refusal`]: what is answered by this end, so that Codex stops and says why (pure).
 //! - [`witness`]: who is told before a credential is used.
@@ -19,6 +19,7 @@ pub mod answer;
 pub mod budget;
 pub mod document;
 pub mod passage;
+pub mod purse;
 pub mod refusal;
 pub mod retry;
 mod route;
@@ -34,9 +35,10 @@ use crate::config::quantity::ProviderName;
 use crate::config::{Config, SessionQuota, WebSearch};
 use crate::redact::Redactor;
 use crate::wire::patient::Patient;
-use budget::{Account, Spending};
+use budget::{Account, ModelUsage, Spending};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use purse::Purse;
 use refusal::Refusal;
 use route::Route;
 use screen::Terms;
@@ -77,15 +79,22 @@ pub struct SessionTerms {
     pub provider: ProviderName,
     pub web_search: WebSearch,
     pub quota: SessionQuota,
+    /// What the session has used in containers before this one.
+    pub before: ModelUsage,
+    /// `None`: nobody counts over sessions.
+    pub purse: Option<Arc<dyn Purse>>,
     pub witness: Arc<dyn Witness>,
 }
 
 impl SessionTerms {
+    /// Of a session that has used nothing, and is bounded by itself alone.
     pub fn of(config: &Config, witness: Arc<dyn Witness>) -> Self {
         Self {
             provider: config.codex.provider.value.clone(),
             web_search: config.codex.web_search.value,
             quota: config.quota.session.clone(),
+            before: ModelUsage::default(),
+            purse: None,
             witness,
         }
     }
@@ -149,7 +158,7 @@ impl Broker {
                 web_search: terms.web_search,
                 witness: terms.witness,
                 terms: OnceLock::new(),
-                account: Account::new(terms.quota),
+                account: Account::new(terms.quota, terms.before, terms.purse),
                 slots: Arc::new(Semaphore::new(CONCURRENT)),
                 held: Arc::new(Semaphore::new(HELD_KIB)),
             }),

@@ -6,6 +6,7 @@
 
 use crate::auth::broker::budget::Bound;
 use crate::auth::broker::document::DocumentError;
+use crate::auth::broker::purse::Refused;
 use crate::auth::broker::screen::Forbidden;
 use crate::auth::broker::witness::Unwitnessed;
 use crate::config::Origin;
@@ -44,6 +45,9 @@ pub enum Refusal {
         .what.word(), .what.key()
     )]
     Spent { what: Bound, limit: u64, origin: Origin },
+    /// What all sessions may spend together is spent, or can't be counted; says what to do.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The reason says where it was to come from.
     #[error("no key for provider `{provider}`: providers.{provider}.key, {reason}")]
     KeyMissing { provider: ProviderName, reason: String },
@@ -101,6 +105,7 @@ impl Refusal {
             | Self::NotStarted
             | Self::Unwitnessed(_)
             | Self::Spent { .. }
+            | Self::Refused(_)
             | Self::KeyMissing { .. }
             | Self::Login(_)
             | Self::KeyRefused { .. }
@@ -128,7 +133,7 @@ impl Refusal {
             Self::Forbidden(_) => "codex_mcp_request_forbidden",
             Self::NotStarted => "codex_mcp_not_started",
             Self::Unwitnessed(_) => "codex_mcp_not_recorded",
-            Self::Spent { .. } => "codex_mcp_quota_spent",
+            Self::Spent { .. } | Self::Refused(_) => "codex_mcp_quota_spent",
             Self::KeyMissing { .. } => "codex_mcp_key_missing",
             Self::Login(_) => "codex_mcp_login",
             Self::LoginUnreachable(_) => "codex_mcp_login_unreachable",

@@ -4,7 +4,7 @@
 
 use crate::auth::broker::Broker;
 use crate::auth::broker::answer::{AnswerBody, Counted, whole};
-use crate::auth::broker::budget::{Account, Admitted, Spent};
+use crate::auth::broker::budget::{Account, Admitted, NotAdmitted};
 use crate::auth::broker::document::Json;
 use crate::auth::broker::passage::{self, Endpoint};
 use crate::auth::broker::refusal::{MAX_REQUEST_BODY, Refusal, Verdict, provider_message, quote};
@@ -75,7 +75,7 @@ impl Route {
         let slot = place(&self.slots, 1).await?;
         let outgoing = self.read(endpoint, request).await?;
         let grant = self.grant().await?;
-        let admitted = self.account.admit(outgoing.body.len())?;
+        let admitted = self.account.admit(outgoing.body.len()).await?;
         let answer = match self.ask(&outgoing, &grant).await {
             Ok(answer) => answer,
             Err(refusal) => {
@@ -339,12 +339,15 @@ impl Route {
     }
 }
 
-impl From<Spent> for Refusal {
-    fn from(spent: Spent) -> Self {
-        Self::Spent {
-            what: spent.what,
-            limit: spent.limit,
-            origin: spent.origin,
+impl From<NotAdmitted> for Refusal {
+    fn from(reason: NotAdmitted) -> Self {
+        match reason {
+            NotAdmitted::Spent(spent) => Self::Spent {
+                what: spent.what,
+                limit: spent.limit,
+                origin: spent.origin,
+            },
+            NotAdmitted::Refused(refused) => Self::Refused(refused),
         }
     }
 }

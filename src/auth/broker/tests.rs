@@ -56,6 +56,8 @@ fn terms(provider: &str) -> SessionTerms {
         provider: name(provider),
         web_search: WebSearch::Disabled,
         quota: SessionQuota::default(),
+        before: ModelUsage::default(),
+        purse: None,
         witness: Arc::new(Record::Kept(Mutex::default())),
     }
 }

@@ -13,8 +13,8 @@ const MAX_LINE: usize = 4 << 20;
 const BYTES_A_TOKEN: u64 = 2;
 
 /// Tokens as the provider counts them, or an estimate of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Tokens {
     pub input: u64,
     pub output: u64,

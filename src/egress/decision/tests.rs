@@ -90,7 +90,18 @@ fn every_denial() -> Vec<Denial> {
             limit: Sourced::new(50, Origin::Default),
         },
         Reason::BytesUsedUp {
+            bound: ByteBound::Network,
             limit: Sourced::new(ByteSize::from_mib(10 << 10), file(12)),
+        },
+        Reason::BytesUsedUp {
+            bound: ByteBound::Session,
+            limit: Sourced::new(ByteSize::from_mib(1 << 10), file(13)),
+        },
+        Reason::BytesUsedUp {
+            bound: ByteBound::Day {
+                renews: "2026-11-29T00:00:00Z".to_owned(),
+            },
+            limit: Sourced::new(ByteSize::from_mib(5 << 10), file(14)),
         },
         Reason::Malformed {
             problem: Malformed::Framing,

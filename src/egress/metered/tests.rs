@@ -3,12 +3,13 @@ use crate::config::Sourced;
 use crate::config::network::EgressLimits;
 use crate::config::quantity::ByteSize;
 use crate::config::target::Target;
+use crate::egress::allowance::{Allowance, SessionBounds, UsedUp};
 use crate::egress::fixtures::{limits, size};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-fn metered(limits: EgressLimits) -> (Metered<DuplexStream>, DuplexStream) {
+fn metered(bounds: impl Into<SessionBounds>) -> (Metered<DuplexStream>, DuplexStream) {
     let (near, far) = tokio::io::duplex(1 << 20);
-    let ledger = Arc::new(Ledger::new(limits, Instant::now().into_std()));
+    let ledger = Arc::new(Ledger::new(bounds, Instant::now().into_std()));
     let target = Target::from_authority("a.test:1", None).unwrap();
     let slot = ledger.admit(&target, Instant::now().into_std()).unwrap();
     (Metered::new(near, ledger, slot), far)
@@ -89,6 +90,40 @@ async fn what_one_connection_used_up_another_has_not() {
     far.write_all(&[0; 16]).await.unwrap();
     near.read_exact(&mut [0; 1]).await.unwrap();
     assert_eq!(meter.cut().await, Cut::BytesUsedUp);
+    assert!(near.read(&mut [0]).await.is_err());
+    assert!(near.write(&[0]).await.is_err());
+}
+
+/// Of which nothing was left but the first byte.
+#[derive(Debug)]
+struct OneByte;
+
+impl Allowance for OneByte {
+    fn moved(&self, bytes: u64) -> Result<(), UsedUp> {
+        let used_up = || UsedUp {
+            limit: size("1"),
+            renews: String::new(),
+        };
+        (bytes <= 1).then_some(()).ok_or_else(used_up)
+    }
+
+    fn check(&self) -> Result<(), UsedUp> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_day_without_bytes_cuts_a_connection() {
+    let (mut near, _far) = metered(SessionBounds {
+        day: Some(Arc::new(OneByte)),
+        ..limits().into()
+    });
+    let meter = near.meter();
+    near.write_all(&[0]).await.unwrap();
+    assert_eq!(meter.was_cut(), None);
+    near.write_all(&[0; 2]).await.unwrap();
+    assert_eq!(meter.cut().await, Cut::BytesUsedUp);
+    assert_eq!(meter.was_cut(), Some(Cut::BytesUsedUp));
     assert!(near.read(&mut [0]).await.is_err());
     assert!(near.write(&[0]).await.is_err());
 }

@@ -1,6 +1,10 @@
 //! What a session spends, whatever becomes of its requests.
 
 use super::*;
+use crate::auth::broker::purse::Refused;
+use crate::auth::broker::usage::Tokens;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[tokio::test]
 async fn what_a_request_cost_is_counted_and_a_spent_budget_sends_nothing() {
@@ -114,4 +118,102 @@ async fn what_a_provider_refuses_was_sent_and_cost_nothing() {
         .await;
     let usage = bench.session.spending().usage;
     assert_eq!((usage.requests, usage.refused, usage.tokens.total()), (1, 0, 0));
+}
+
+/// What all sessions share, as a test sees it.
+#[derive(Debug, Default)]
+struct Shared {
+    requests: AtomicU64,
+    tokens: AtomicU64,
+    empty: AtomicBool,
+}
+
+impl Purse for Shared {
+    fn admit(&self) -> Pin<Box<dyn Future<Output = Result<(), Refused>> + Send + '_>> {
+        Box::pin(async {
+            // As from another thread.
+            tokio::task::yield_now().await;
+            if self.empty.load(Ordering::Relaxed) {
+                return Err(Refused("quota.day.tokens is used up".to_owned()));
+            }
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    fn withdraw(&self) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn settle(&self, tokens: Tokens) {
+        self.tokens.fetch_add(tokens.total(), Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn what_all_share_is_asked_before_a_request_and_told_after_it() {
+    let mut bench = bench().await;
+    let address = bench.listener.local_addr().unwrap();
+    let shared = Arc::new(Shared::default());
+    let of_session = |witness| SessionTerms {
+        quota: SessionQuota {
+            requests: Some(Sourced::new(12, Origin::Default)),
+            ..SessionQuota::default()
+        },
+        before: ModelUsage {
+            requests: 10,
+            ..ModelUsage::default()
+        },
+        purse: Some(Arc::clone(&shared) as Arc<dyn Purse>),
+        witness: Arc::new(witness),
+        ..terms("openai")
+    };
+    let counted = || {
+        (
+            shared.requests.load(Ordering::Relaxed),
+            shared.tokens.load(Ordering::Relaxed),
+        )
+    };
+    let models = || BTreeSet::from(["gpt-5.5".to_owned()]);
+    let kept = of_session(Record::Kept(Mutex::default()));
+    bench.session = broker(address, Some("KEY")).for_session(kept).await.unwrap();
+    bench.session.begin(models());
+    bench.exchange(&post("", BODY), &events(90, 9)).await;
+    assert_eq!(counted(), (1, 99));
+    assert_eq!(
+        bench.session.spending().usage.requests,
+        11,
+        "it goes on from what was before"
+    );
+
+    shared.empty.store(true, Ordering::Relaxed);
+    let (status, error) = bench.refused(&post("", BODY)).await;
+    assert_eq!(
+        (status.as_str(), &error["code"], &error["message"]),
+        (
+            "HTTP/1.1 400 Bad Request",
+            &"codex_mcp_quota_spent".into(),
+            &"quota.day.tokens is used up".into()
+        )
+    );
+    assert_eq!(
+        bench.session.spending().quota_left.requests,
+        Some(1),
+        "the session's own is not touched"
+    );
+
+    shared.empty.store(false, Ordering::Relaxed);
+    bench.exchange(&post("", BODY), &events(1, 0)).await;
+    let (_, error) = bench.refused(&post("", BODY)).await;
+    assert!(
+        error["message"].as_str().unwrap().contains("quota.session.requests"),
+        "{error}"
+    );
+    assert_eq!(counted(), (2, 100), "a session that has spent its own asks nobody");
+
+    let unrecorded = of_session(Record::Full);
+    bench.session = broker(address, Some("KEY")).for_session(unrecorded).await.unwrap();
+    bench.session.begin(models());
+    bench.refused(&post("", BODY)).await;
+    assert_eq!(counted(), (2, 100), "what is not sent is given back");
 }
