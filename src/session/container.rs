@@ -34,6 +34,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const CLIENT_FOLLOWS: Duration = Duration::from_secs(5);
 /// How long an end waits for the session's files to be gone. What takes longer goes on beside it.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
+/// What conmon (podman) leaves where its client was started when the kernel killed something for memory inside.
+const MEMORY_ENDED: &str = "oom";
 /// An engine's client ends with 128 + SIGKILL where the container's PID 1 was killed.
 const KILLED: i32 = 137;
 
@@ -57,7 +59,8 @@ impl Container {
         plan: LaunchPlan,
         directory: SessionDirectory,
     ) -> Result<Self, SessionError> {
-        // On an out-of-memory kill conmon leaves a file named `oom` where its client was started.
+        // One of an earlier container would be taken for this one's.
+        let _ = std::fs::remove_file(directory.root().join(MEMORY_ENDED));
         let command = argv::run(&plan).in_directory(directory.root());
         tracing::debug!(%command, "starting the container");
         match ground
@@ -165,9 +168,18 @@ impl Container {
             status = self.child.wait() => Some(status),
         };
         let how = match status.map(|status| status.map(|status| status.code())) {
-            Some(Ok(Some(KILLED))) => match self.memory_kills() {
-                0 => "its container was killed (exit 137), cause unproven".to_owned(),
-                _ => self.memory_limit_reached(),
+            Some(Ok(Some(KILLED))) if self.memory_kills() > 0 || self.engine_saw_memory_end() => {
+                self.memory_limit_reached()
+            }
+            // Docker has no such file, and a guest that is killed among many may not have come to tell. Its last figures are
+            // no proof, and a hint.
+            Some(Ok(Some(KILLED))) => match self.figures().memory_peak {
+                Some(peak) => format!(
+                    "its container was killed (exit 137), cause unproven; its memory had last peaked at {} of memory limit {}",
+                    Rounded(peak),
+                    self.plan.limits.memory
+                ),
+                None => "its container was killed (exit 137), cause unproven".to_owned(),
             },
             Some(Ok(Some(code))) => format!("{} ended with code {code}", self.engine_name()),
             Some(Ok(None)) => format!("{} was killed", self.engine_name()),
@@ -187,6 +199,13 @@ impl Container {
             (Some(link), Some(proof)) if proof.enforces(LimitName::Memory) => *link.memory_kills().borrow(),
             _ => 0,
         }
+    }
+
+    /// Whether the engine says that the kernel killed for memory inside. A guest that was the one to go said nothing.
+    fn engine_saw_memory_end(&self) -> bool {
+        self.directory
+            .as_ref()
+            .is_some_and(|directory| directory.root().join(MEMORY_ENDED).exists())
     }
 
     /// What was used inside, as the guest last told it.
