@@ -22,7 +22,7 @@ use crate::wire::link::{self, GuestLink, GuestStreams, LinkEnd, LinkError, Opene
 use crate::wire::mux;
 use crate::wire::untrusted::Untrusted;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
@@ -31,6 +31,8 @@ use tokio_util::task::AbortOnDropHandle;
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long after its pipe an engine's client may take to end.
 const CLIENT_FOLLOWS: Duration = Duration::from_secs(5);
+/// What conmon (podman) leaves where its client was started when the kernel killed something for memory inside.
+const MEMORY_ENDED: &str = "oom";
 /// An engine's client ends with 128 + SIGKILL where the container's PID 1 was killed.
 const KILLED: i32 = 137;
 /// The guest's own code where its wall clock is over (`guest::service::Ending`).
@@ -39,6 +41,8 @@ const WALL_CLOCK: i32 = 124;
 /// A container, and all that goes with it.
 pub struct Container {
     child: Child,
+    /// Where its client was started.
+    directory: PathBuf,
     plan: LaunchPlan,
     ground: Arc<Ground>,
     /// `None` before the guest is ready, and once the pipe was closed on purpose.
@@ -51,13 +55,15 @@ pub struct Container {
 impl Container {
     /// Starts the engine's client, in the session's directory.
     pub async fn start(ground: Arc<Ground>, plan: LaunchPlan, directory: &Path) -> Result<Self, SessionError> {
-        // On an out-of-memory kill conmon leaves a file named `oom` where its client was started.
+        // One of an earlier container would be taken for this one's.
+        let _ = std::fs::remove_file(directory.join(MEMORY_ENDED));
         let command = argv::run(&plan).in_directory(directory);
         tracing::debug!(%command, "starting the container");
         let spawner = ground.engine.spawner();
         let child = spawner.spawn(&command, ground.engine.env(), Stdin::Piped).await?;
         Ok(Self {
             child,
+            directory: directory.to_owned(),
             plan,
             ground,
             link: None,
@@ -139,9 +145,18 @@ impl Container {
                 let limit = self.plan.limits.wall;
                 return EndReason::WallClock { limit };
             }
-            Some(Ok(Some(KILLED))) => match self.memory_kills() {
-                0 => "its container was killed (exit 137), cause unproven".to_owned(),
-                _ => self.memory_limit_reached(),
+            Some(Ok(Some(KILLED))) if self.memory_kills() > 0 || self.engine_saw_memory_end() => {
+                self.memory_limit_reached()
+            }
+            // Docker has no such file, and a guest that is killed among many may not have come to tell. Its last figures are
+            // no proof, and a hint.
+            Some(Ok(Some(KILLED))) => match self.figures().memory_peak {
+                Some(peak) => format!(
+                    "its container was killed (exit 137), cause unproven; its memory had last peaked at {} of memory limit {}",
+                    Rounded(peak),
+                    self.plan.limits.memory
+                ),
+                None => "its container was killed (exit 137), cause unproven".to_owned(),
             },
             Some(Ok(Some(code))) => format!("{} ended with code {code}", self.engine_name()),
             Some(Ok(None)) => format!("{} was killed", self.engine_name()),
@@ -161,6 +176,11 @@ impl Container {
             (Some(link), Some(proof)) if proof.enforces(LimitName::Memory) => *link.memory_kills().borrow(),
             _ => 0,
         }
+    }
+
+    /// Whether the engine says that the kernel killed for memory inside. A guest that was the one to go said nothing.
+    fn engine_saw_memory_end(&self) -> bool {
+        self.directory.join(MEMORY_ENDED).exists()
     }
 
     /// What was used inside, as the guest last told it.

@@ -214,7 +214,8 @@ impl DiskWatch {
         let next = match &mut self.state {
             State::Waiting { until } => {
                 tokio::time::sleep_until(*until).await;
-                return Ok(self.look());
+                self.look();
+                return Ok(());
             }
             State::Looking(looking) => match joined(looking.await) {
                 Ok(room) => self.looked(room),

@@ -6,20 +6,22 @@
 //! This module must never wait without the caller being able to give up: each future may be dropped (a timeout), and
 //! dropping the last [`GuestLink`] closes the pipe, which ends everything inside.
 
+mod heard;
+
 use crate::wire::contract::{
     CONTRACT, Figures, FromGuest, GuestSpec, GuestStream, HostStream, MAX_FRAME, ProcessEnd, ProcessNumber, Ready,
     SpawnReply, SpawnRequest, ToGuest,
 };
 use crate::wire::frame::{self, ReadError, WriteError};
+use crate::wire::link::heard::{Processes, Told};
 use crate::wire::mux::{self, Driver, Incoming, MuxEnd, MuxStream, Opener};
 use crate::wire::untrusted::Untrusted;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
-use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -362,61 +364,6 @@ impl GuestStreams {
     /// The next one; `None` once the link has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<Opened> {
         self.0.recv().await
-    }
-}
-
-/// Who waits for the end of which process.
-#[derive(Debug, Default)]
-struct Processes(Mutex<HashMap<ProcessNumber, oneshot::Sender<ProcessEnd>>>);
-
-impl Processes {
-    /// `None` where the number is in use.
-    fn register(&self, process: ProcessNumber) -> Option<oneshot::Receiver<ProcessEnd>> {
-        let (sender, receiver) = oneshot::channel();
-        let mut running = self.lock();
-        if running.contains_key(&process) {
-            return None;
-        }
-        running.insert(process, sender);
-        Some(receiver)
-    }
-
-    fn forget(&self, process: ProcessNumber) -> Option<oneshot::Sender<ProcessEnd>> {
-        self.lock().remove(&process)
-    }
-
-    fn clear(&self) {
-        self.lock().clear();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ProcessNumber, oneshot::Sender<ProcessEnd>>> {
-        // The map is whole at every point where a holder could panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Where the guest's figures go.
-struct Told {
-    figures: watch::Sender<Figures>,
-    answers: watch::Sender<u64>,
-    asked: Arc<AtomicU64>,
-}
-
-impl Told {
-    /// `false` where it answers what was never asked. However often the guest says something, the last is all that is
-    /// kept, and whoever waits is woken only by news.
-    fn take(&self, figures: Figures, answers: u64) -> bool {
-        if answers > self.asked.load(Ordering::Relaxed) {
-            return false;
-        }
-        self.figures.send_if_modified(|known| {
-            let now = known.and(figures);
-            std::mem::replace(known, now) != now
-        });
-        // After the figures: whoever asked reads them once this has come.
-        self.answers
-            .send_if_modified(|last| std::mem::replace(last, answers.max(*last)) < answers);
-        true
     }
 }
 

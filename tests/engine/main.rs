@@ -25,6 +25,7 @@ mod hardening;
 mod hostile_repository;
 mod inside;
 mod lying_engine;
+mod memory;
 mod packages;
 mod refusals;
 mod secrets;

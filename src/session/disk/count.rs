@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn deeper_than_a_walk_goes_is_hidden_and_no_error() {
-        for name in ["d".repeat(1), "d".repeat(250)] {
+        for name in ["d".to_owned(), "d".repeat(250)] {
             let root = tempfile::tempdir().unwrap();
             let open = |at: std::os::fd::BorrowedFd<'_>, name: &str| {
                 Dir::openat(at, name, OFlag::O_DIRECTORY, Mode::empty()).unwrap()
@@ -159,7 +159,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let closed = root.path().join("closed");
         fs::create_dir(&closed).unwrap();
-        fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
         // Root enters it all the same.
         let entered = fs::read_dir(&closed).is_ok();
         assert_eq!(counted(root.path()).hidden, (!entered).then_some(closed));

@@ -192,6 +192,12 @@ fn stretch(most_freed: u64) -> impl Strategy<Value = Stretch> {
     )
 }
 
+/// What is under way: until when, and for a count how long it takes and what it will have seen.
+struct UnderWay {
+    until: Duration,
+    count: Option<(Duration, u64, Room)>,
+}
+
 struct Outcome {
     stop: Option<Finding>,
     /// What it had written at the end, in bytes.
@@ -209,21 +215,26 @@ fn play(bounds: Bounds, stretches: &[Stretch]) -> Outcome {
     let room = |written: u64, others: i64| free((DISK - written).saturating_add_signed(-others));
     let (mut decision, mut next) = Decision::new(bounds, Duration::ZERO, Duration::ZERO, room(0, 0), holds(0));
     let (mut now, mut counting) = (Duration::ZERO, Duration::ZERO);
-    // When the effect under way is over, and with it what it will have seen.
-    let mut under_way: Option<(Duration, Option<(Duration, u64, Room)>)> = None;
+    let mut under_way = None;
     for stretch in stretches {
         let end = now + stretch.length;
         while now < end {
             let effect = under_way.get_or_insert_with(|| match &next {
-                Next::Look(after) => (now + *after, None),
-                Next::Count => (
-                    now + stretch.count,
-                    Some((stretch.count, written, room(written, others))),
-                ),
-                Next::Stop(_) => (now, None),
+                Next::Look(after) => UnderWay {
+                    until: now + *after,
+                    count: None,
+                },
+                Next::Count => UnderWay {
+                    until: now + stretch.count,
+                    count: Some((stretch.count, written, room(written, others))),
+                },
+                Next::Stop(_) => UnderWay {
+                    until: now,
+                    count: None,
+                },
             });
-            if now >= effect.0 {
-                next = match effect.1 {
+            if now >= effect.until {
+                next = match effect.count {
                     None => decision.looked(now, room(written, others)),
                     Some((took, seen, before)) => {
                         counting += took;
