@@ -24,6 +24,7 @@ mod ends;
 mod hardening;
 mod hostile_repository;
 mod inside;
+mod lasting;
 mod lying_engine;
 mod memory;
 mod packages;
