@@ -3,7 +3,8 @@
 //!
 //! A state is known by git's name of its content, so nothing but text that both sides changed has to be read for this.
 
-use crate::workspace::apply::path::{LinkFlaw, PathFlaw, RelativePath};
+use crate::workspace::apply::path::{LinkFlaw, RelativePath};
+pub use crate::workspace::apply::reason::{Conflict, Refusal};
 use crate::workspace::apply::runs_by_itself;
 use crate::workspace::git::ObjectId;
 use serde::{Deserialize, Serialize};
@@ -98,50 +99,6 @@ pub struct Rules {
     pub consent: Consent,
     /// The repository's effective hook directories, as far as they lie in the folder.
     pub hooks: Vec<RelativePath>,
-}
-
-/// Why a change can't be brought over what the host has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Conflict {
-    #[error("the session and the host both added it, with different content")]
-    BothAdded,
-    #[error("the session deleted it, and the host changed it")]
-    DeletedInSession,
-    #[error("the session changed it, and the host deleted it")]
-    DeletedOnHost,
-    #[error("the session and the host changed it into different kinds of file")]
-    Kinds,
-    #[error("the session and the host pointed the link elsewhere")]
-    Links,
-    #[error("the session and the host changed the same lines")]
-    Lines,
-    #[error("the session and the host both changed it, and it is not text that could be merged")]
-    NotText,
-    #[error("the session and the host both changed it, and it is too large to be merged")]
-    TooLargeToMerge,
-    #[error("a directory with files that the session did not delete stands in its place on the host")]
-    DirectoryInTheWay,
-    #[error("on the host a file stands where its directory was")]
-    FileInTheWay,
-    #[error("on the host a socket, FIFO or device stands in its place")]
-    SpecialInTheWay,
-}
-
-/// Why a path is never written, whatever the host has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("{0}")]
-    Path(#[from] PathFlaw),
-    #[error("{0}")]
-    Link(#[from] LinkFlaw),
-    #[error(
-        "it is in the directory that the repository's core.hooksPath names, from where git runs files on this host"
-    )]
-    Hooks,
-    #[error("on the host its directory is a link, and nothing is written through links")]
-    ThroughLink,
-    #[error("codex-mcp may not read what the host has there; give the user that runs it the right to")]
-    Unreadable,
 }
 
 /// One effect on the host folder. They are carried out in the order of a plan.

@@ -18,9 +18,9 @@
 //! - [`merge`]: text that both sides changed.
 //! - [`prepare`]: all of these together, before the first effect.
 //! - [`journal`]: the record of an apply under way.
-//! - [`perform`]: the steps.
+//! - [`perform`], [`new_file`]: the steps.
 //! - [`recovery`]: what a killed process left.
-//! - [`report`], [`error`]: what is said about it.
+//! - [`reason`], [`report`], [`error`]: what is said about it.
 
 pub mod content;
 pub mod decide;
@@ -30,9 +30,11 @@ pub mod host;
 pub mod incoming;
 pub mod journal;
 pub mod merge;
+pub mod new_file;
 pub mod path;
 pub mod perform;
 pub mod prepare;
+pub mod reason;
 pub mod recovery;
 pub mod report;
 pub mod runs_by_itself;

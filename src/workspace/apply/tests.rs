@@ -897,14 +897,14 @@ fn killed() {
 }
 
 /// How many times it is killed after the journal is there, over the journal's whole life and a little more, and how often before.
-const KILLS: u32 = 40;
-const EARLY_KILLS: u32 = 8;
+const KILLS: u32 = 24;
+const EARLY_KILLS: u32 = 4;
 
 #[tokio::test]
 async fn killed_at_any_moment_it_is_whole_or_not_at_all() {
     let bench = Bench::new(|folder| {
         of_all_kinds(folder);
-        for number in 0..150 {
+        for number in 0..60 {
             write(
                 folder.join(format!("many/{}/{number}", number % 10)),
                 format!("{number}\n"),
@@ -914,11 +914,11 @@ async fn killed_at_any_moment_it_is_whole_or_not_at_all() {
     let root = bench.dir.path();
     let request = bench.session(|copy| {
         change_all_kinds(copy);
-        for number in 0..100 {
+        for number in 0..40 {
             write(copy.join(format!("many/{}/{number}", number % 10)), "changed");
             write(copy.join(format!("more/{}/{number}", number % 10)), "new");
         }
-        for number in 100..150 {
+        for number in 40..60 {
             fs::remove_file(copy.join(format!("many/{}/{number}", number % 10))).unwrap();
         }
     });
