@@ -106,6 +106,9 @@ pub fn result(
         interrupted_before,
         egress_denied,
         spending,
+        quota_left,
+        used,
+        applied,
     } = turn;
     let (outcome, failure) = match &end.outcome {
         TurnOutcome::Completed => ("completed", None),
@@ -121,6 +124,19 @@ pub fn result(
         "interruptedBefore": interrupted_before,
         "usage": usage(end.usage),
         "modelUsage": spending,
+        "quotaLeft": quota_left,
+        "used": used.told(),
+        "limits": report.limits.iter().map(|limit| json!({
+            "name": limit.name,
+            "limit": limit.limit,
+            "peak": used.peak(limit.name),
+            "enforced": limit.enforced,
+            "by": limit.by,
+        })).collect::<Vec<_>>(),
+        "applied": applied.as_ref().map(|applied| match applied {
+            Ok(applied) => json!(applied),
+            Err(refused) => json!({ "refused": refused }),
+        }),
         "unenforced": report.unenforced.iter().map(unenforced).collect::<Vec<_>>(),
         "changes": changes.ok().flatten().map(changes_value),
         "egressDenied": egress_denied.iter().map(denied).collect::<Vec<_>>(),
@@ -187,8 +203,9 @@ mod tests {
     use crate::codex::event::TurnEnd;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
+    use crate::session::quota::QuotaLeft;
     use crate::session::store::path_text::PathText;
-    use crate::session::turn::Spending;
+    use crate::session::turn::{Spending, Used};
     use crate::workspace::changes::FileChange;
     use std::path::Path;
 
@@ -228,6 +245,9 @@ mod tests {
             interrupted_before: None,
             egress_denied: Vec::new(),
             spending: Spending::default(),
+            quota_left: QuotaLeft::default(),
+            used: Used::default(),
+            applied: None,
         };
         let end = TurnEnd {
             outcome: TurnOutcome::Failed(TurnError {
@@ -247,6 +267,9 @@ mod tests {
                 how_to_allow: "h".into(),
             }],
             spending: Spending::default(),
+            quota_left: QuotaLeft::default(),
+            used: Used::default(),
+            applied: None,
         };
         let changes = Changes {
             files: vec![FileChange::of("a", ChangeKind::Added)],

@@ -4,7 +4,9 @@
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::style::{ERROR, Line};
 use crate::redact::Redactor;
-use std::io::{self, IsTerminal, Write};
+use crate::wire::untrusted::Untrusted;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Seek, Write};
 
 /// Writes part of the result to stdout.
 ///
@@ -18,6 +20,26 @@ pub fn result(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::Internal, format!("can't write to stdout: {error}")))
         }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a patch to stdout. For a program byte by byte, since `git apply` takes nothing else; for a person as any other text.
+///
+/// # Errors
+///
+/// As [`result`].
+pub fn patch(mut file: File) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::new(Exit::Internal, format!("can't write the patch: {error}"));
+    file.rewind().map_err(failed)?;
+    let mut stdout = io::stdout().lock();
+    if stdout.is_terminal() {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        return result(&Untrusted::new(String::from_utf8_lossy(&bytes)).to_string());
+    }
+    match io::copy(&mut file, &mut stdout).and_then(|_| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(error)),
         _ => Ok(()),
     }
 }

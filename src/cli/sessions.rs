@@ -2,10 +2,17 @@
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::LaunchFlags;
-use crate::cli::{configure, current_dir, output, run, sessions_text};
+use crate::cli::{configure, current_dir, output, run, sessions_text, surroundings};
 use crate::config::Config;
+use crate::session::asked::Asked;
+use crate::session::bring_back::{Asking, BringBack, BringBackError};
 use crate::session::store::StoreError;
 use crate::session::upkeep::{Dry, Upkeep, UpkeepError};
+use crate::session::workspace::Applying;
+use crate::workspace::apply::Consent;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub struct SessionsArgs {
@@ -32,6 +39,32 @@ pub enum SessionsCommand {
     Logs {
         /// The session's or thread's id, or a beginning of it
         session: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Print what one changed, as a patch that `git apply --binary` takes
+    Diff {
+        /// The session's or thread's id, or a beginning of it
+        session: String,
+        /// Only the files, with lines added and removed
+        #[arg(long)]
+        stat: bool,
+        /// Write the patch to this new file
+        #[arg(long, value_name = "FILE", conflicts_with = "stat")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Bring what one changed to its folder: all of it, or nothing and why not
+    Apply {
+        /// The session's or thread's id, or a beginning of it
+        session: String,
+        /// Only say what would be written
+        #[arg(long)]
+        dry_run: bool,
+        /// Refuse unless the patch has this SHA-256, which `diff --json` prints
+        #[arg(long, value_name = "SHA256")]
+        expect_hash: Option<String>,
         #[command(flatten)]
         common: Common,
     },
@@ -79,7 +112,7 @@ pub struct Common {
     pub json: bool,
     /// Configuration file in place of ~/.config/codex-mcp/config.toml
     #[arg(long, value_name = "FILE")]
-    pub config: Option<std::path::PathBuf>,
+    pub config: Option<PathBuf>,
 }
 
 impl From<StoreError> for Failure {
@@ -90,6 +123,16 @@ impl From<StoreError> for Failure {
             _ => Exit::Internal,
         };
         Self::new(exit, error.to_string())
+    }
+}
+
+impl From<BringBackError> for Failure {
+    fn from(error: BringBackError) -> Self {
+        match error {
+            BringBackError::Upkeep(error) => error.into(),
+            BringBackError::Session(error) => error.into(),
+            BringBackError::Unreadable { .. } => Self::new(Exit::Internal, error.to_string()),
+        }
     }
 }
 
@@ -139,6 +182,44 @@ fn upkeep(common: &Common) -> Result<(Upkeep, Config), Failure> {
     Ok((Upkeep::new(&config)?, config))
 }
 
+fn bring_back(common: &Common) -> Result<BringBack, Failure> {
+    let config = upkeep(common)?.1;
+    Ok(BringBack::new(Arc::new(config), Arc::new(surroundings()?))?)
+}
+
+fn asked(command: &'static str) -> Asked {
+    Asked::by_command_line(command, BTreeMap::new())
+}
+
+async fn diff(session: &str, stat: bool, file: Option<PathBuf>, common: &Common) -> Result<(), Failure> {
+    let bring_back = bring_back(common)?;
+    if stat || common.json {
+        let compared = bring_back.compare(session).await?;
+        return output::result(&match common.json {
+            true => sessions_text::changes_json(&compared.changes),
+            false => sessions_text::stat(&compared.changes),
+        });
+    }
+    let failed = |error: std::io::Error| Failure::new(Exit::Internal, format!("can't write the patch: {error}"));
+    match file {
+        Some(path) => {
+            let mut options = std::fs::OpenOptions::new();
+            let file = options.read(true).write(true).create_new(true).open(&path);
+            let refused = |error| Failure::new(Exit::Usage, format!("can't make {}: {error}", path.display()));
+            bring_back
+                .patch(session, file.map_err(refused)?, asked("sessions diff"))
+                .await?;
+            Ok(())
+        }
+        None => {
+            let file = tempfile::tempfile().map_err(failed)?;
+            let written = file.try_clone().map_err(failed)?;
+            bring_back.patch(session, file, asked("sessions diff")).await?;
+            output::patch(written)
+        }
+    }
+}
+
 async fn perform(command: SessionsCommand) -> Result<(), Failure> {
     match command {
         SessionsCommand::List { common } => {
@@ -163,6 +244,28 @@ async fn perform(command: SessionsCommand) -> Result<(), Failure> {
                     false => sessions_text::log_line(line),
                 })
             })
+        }
+        SessionsCommand::Diff {
+            session,
+            stat,
+            output: file,
+            common,
+        } => diff(&session, stat, file, &common).await,
+        SessionsCommand::Apply {
+            session,
+            dry_run,
+            expect_hash,
+            common,
+        } => {
+            let applying = Applying {
+                consent: Consent::Explicit,
+                expect_hash: expect_hash.as_deref(),
+            };
+            let asking = if dry_run { Asking::Preview } else { Asking::Apply };
+            let brought = bring_back(&common)?
+                .apply(&session, asking, applying, asked("sessions apply"))
+                .await?;
+            output::result(&sessions_text::brought_back(&brought, common.json))
         }
         SessionsCommand::Stop { session, common } => {
             let stopped = upkeep(&common)?.0.stop(&session).await?;

@@ -6,10 +6,13 @@
 use crate::cli::table::columns;
 use crate::config::quantity::Rounded;
 use crate::plan::identity::SessionId;
+use crate::session::bring_back::BroughtBack;
 use crate::session::store::Found;
 use crate::session::store::record::Record;
 use crate::session::upkeep::{Dry, Removed, Standing};
 use crate::wire::untrusted::Untrusted;
+use crate::workspace::apply::{Effect, Listed, Written};
+use crate::workspace::changes::{ChangeKind, Changes};
 use serde_json::{Value, json};
 
 /// The longest that one cell of text is.
@@ -174,6 +177,105 @@ pub fn log_line(line: &Value) -> String {
         &format!("{}{turn} {}: {}", text("at"), text("type"), details.join(" ")),
         LINE,
     )
+}
+
+/// One changed file a line, as `git diff --stat` counts them.
+pub fn stat(changes: &Changes) -> String {
+    let lines = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
+    let rows: Vec<[String; 4]> = changes
+        .files
+        .iter()
+        .map(|file| {
+            let kind = match file.kind {
+                ChangeKind::Added => "added",
+                ChangeKind::Modified => "modified",
+                ChangeKind::Deleted => "deleted",
+                ChangeKind::Renamed => "renamed",
+            };
+            let from = file.renamed_from.as_ref();
+            let from = from.map_or(String::new(), |from| format!(" (was {})", from.one_line(LINE)));
+            [
+                kind.to_owned(),
+                format!("+{}", lines(file.insertions)),
+                format!("-{}", lines(file.deletions)),
+                format!("{}{from}", file.path.one_line(LINE)),
+            ]
+        })
+        .collect();
+    let mut text = match rows.is_empty() {
+        true => "no files changed".to_owned(),
+        false => columns(&rows),
+    };
+    for file in &changes.withheld {
+        text.push_str(&format!(
+            "\nnot brought back: {}: {}",
+            file.path.one_line(LINE),
+            file.reason
+        ));
+    }
+    if changes.withheld_more > 0 {
+        text.push_str(&format!("\nnot brought back: {} more", changes.withheld_more));
+    }
+    text
+}
+
+pub fn changes_json(changes: &Changes) -> String {
+    format!("{:#}", json!(changes))
+}
+
+pub fn brought_back(brought: &BroughtBack, as_json: bool) -> String {
+    match (brought, as_json) {
+        (BroughtBack::Preview(preview), true) => format!("{:#}", json!(preview)),
+        (BroughtBack::Applied(applied), true) => format!("{:#}", json!(applied)),
+        (BroughtBack::Preview(preview), false) => {
+            let mut lines: Vec<String> = preview
+                .would_write
+                .iter()
+                .map(|file| written("would be", file))
+                .collect();
+            lines.extend(preview.conflicts.iter().map(|one| listed("conflict", one)));
+            lines.extend(preview.refused.iter().map(|one| listed("never comes back", one)));
+            lines.extend(
+                preview
+                    .runs_by_itself
+                    .iter()
+                    .map(|one| listed("runs by itself on the host", one)),
+            );
+            said(lines, "nothing would be written")
+        }
+        (BroughtBack::Applied(applied), false) => {
+            let mut lines: Vec<String> = applied.files.iter().map(|file| written("was", file)).collect();
+            lines.extend(applied.held.iter().map(|one| listed("held back", one)));
+            lines.extend(applied.left.iter().map(|one| listed("left as you have it", one)));
+            lines.extend(
+                applied
+                    .runs_by_itself
+                    .iter()
+                    .map(|one| listed("runs by itself on the host", one)),
+            );
+            said(lines, "nothing to write: the folder has all of it")
+        }
+    }
+}
+
+fn said(lines: Vec<String>, otherwise: &str) -> String {
+    match lines.is_empty() {
+        true => otherwise.to_owned(),
+        false => lines.join("\n"),
+    }
+}
+
+fn written(tense: &str, file: &Written) -> String {
+    let effect = match file.effect {
+        Effect::Added => "added",
+        Effect::Modified => "modified",
+        Effect::Deleted => "deleted",
+    };
+    format!("{}: {tense} {effect}", file.path.one_line(LINE))
+}
+
+fn listed(what: &str, one: &Listed) -> String {
+    format!("{}: {what}: {}", one.path.one_line(LINE), one.reason)
 }
 
 pub fn stopped(stopped: bool, as_json: bool) -> String {

@@ -13,8 +13,10 @@ use crate::plan::launch::Unenforced;
 use crate::plan::proof::ProvenLimit;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
-use crate::session::turn::{Spending, TurnReport};
+use crate::session::quota::QuotaLeft;
+use crate::session::turn::{Spending, Told, TurnReport};
 use crate::wire::untrusted::Untrusted;
+use crate::workspace::apply::{Applied, Listed, Written};
 use crate::workspace::changes::{Changes, FileChange};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
@@ -56,12 +58,18 @@ struct Structured<'a> {
     usage: Option<Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model_usage: Option<Spending>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    limits: &'a [ProvenLimit],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<Limit<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used: Option<Told>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota_left: Option<&'a QuotaLeft>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     unenforced: &'a [Unenforced],
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<Changed<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applied: Option<BroughtBack<'a>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     egress_denied: &'a [DeniedEgress],
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -90,6 +98,37 @@ struct Changed<'a> {
     files: &'a [FileChange],
     insertions: u64,
     deletions: u64,
+    base: String,
+    hash: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
+    withheld: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// A limit as it was proven, and the most of it that was used.
+#[derive(Serialize)]
+struct Limit<'a> {
+    #[serde(flatten)]
+    proven: &'a ProvenLimit,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak: Option<u64>,
+}
+
+/// What became of bringing changes to the user's folder.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum BroughtBack<'a> {
+    Applied {
+        files: &'a [Written],
+        held: &'a [Listed],
+        left: &'a [Listed],
+    },
+    Refused {
+        refused: &'a str,
+    },
 }
 
 pub fn ended(ended: Ended<'_>) -> CallToolResult {
@@ -132,10 +171,12 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
         }
         Err(error) => (error.to_string(), None, None, true),
     };
-    let denied = ended.end.as_ref().map_or(&[][..], |turn| &turn.egress_denied);
+    let turned = ended.end.as_ref().ok();
+    let denied = turned.map_or(&[][..], |turn| &turn.egress_denied);
+    let applied = turned.and_then(|turn| turn.applied.as_ref());
     let mut blocks = vec![ContentBlock::text(content.clone())];
     if let Some(changes) = changes.as_ref().filter(|changes| !changes.files.is_empty()) {
-        blocks.push(ContentBlock::text(changes_block(changes)));
+        blocks.push(ContentBlock::text(changes_block(changes, applied)));
     }
     if !denied.is_empty() {
         blocks.push(ContentBlock::text(denied_block(denied)));
@@ -160,12 +201,32 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
         turn,
         usage,
         model_usage: ended.end.as_ref().ok().map(|turn| turn.spending),
-        limits: &ended.report.limits,
+        limits: (ended.report.limits.iter())
+            .map(|proven| Limit {
+                proven,
+                peak: turned.and_then(|turn| turn.used.peak(proven.name)),
+            })
+            .collect(),
+        used: turned.map(|turn| turn.used.told()),
+        quota_left: turned
+            .map(|turn| &turn.quota_left)
+            .filter(|left| **left != QuotaLeft::default()),
         unenforced: &ended.report.unenforced,
         changes: changes.as_ref().map(|changes| Changed {
             files: &changes.files[..changes.files.len().min(MAX_LISTED_FILES)],
             insertions: changes.insertions,
             deletions: changes.deletions,
+            base: changes.base.to_string(),
+            hash: &changes.patch_sha256,
+            withheld: changes.withheld.len() as u64 + changes.withheld_more,
+        }),
+        applied: applied.map(|applied| match applied {
+            Ok(applied) => BroughtBack::Applied {
+                files: &applied.files[..applied.files.len().min(MAX_LISTED_FILES)],
+                held: &applied.held[..applied.held.len().min(MAX_LISTED_FILES)],
+                left: &applied.left[..applied.left.len().min(MAX_LISTED_FILES)],
+            },
+            Err(refused) => BroughtBack::Refused { refused },
         }),
         egress_denied: listed,
         notes,
@@ -186,7 +247,7 @@ fn status(outcome: &TurnOutcome) -> (&'static str, Option<String>) {
     }
 }
 
-fn changes_block(changes: &Changes) -> String {
+fn changes_block(changes: &Changes, applied: Option<&Result<Applied, String>>) -> String {
     let files = match changes.files.len() {
         1 => "1 file".to_owned(),
         many => format!("{many} files"),
@@ -197,9 +258,24 @@ fn changes_block(changes: &Changes) -> String {
     } else {
         ""
     };
+    let there = match applied {
+        None => "Your files are as they were: `codex-mcp sessions apply` brings the changes to them.".to_owned(),
+        Some(Ok(applied)) if applied.held.is_empty() && applied.left.is_empty() => {
+            "The changes have been brought to your files.".to_owned()
+        }
+        Some(Ok(applied)) => format!(
+            "The changes have been brought to your files but for {} that wait for `codex-mcp sessions apply` (they run by \
+             themselves on the host) and {} that you changed in that moment.",
+            applied.held.len(),
+            applied.left.len()
+        ),
+        Some(Err(refused)) => format!(
+            "Your files are as they were. {}",
+            Untrusted::new(refused.as_str()).one_line(1000)
+        ),
+    };
     format!(
-        "Codex changed {files} (+{} -{}) in its own copy of the workspace. Your files are as they were: this version \
-         shows the changes and can't bring them back yet.\n\n{patch}{rest}",
+        "Codex changed {files} (+{} -{}) in its own copy of the workspace. {there}\n\n{patch}{rest}",
         changes.insertions, changes.deletions
     )
 }
@@ -333,6 +409,7 @@ mod tests {
     use crate::plan::launch::LimitName;
     use crate::plan::proof::Enforcer;
     use crate::session::store::path_text::PathText;
+    use crate::session::turn::Used;
     use crate::workspace::changes::ChangeKind;
     use serde_json::json;
     use std::path::Path;
@@ -357,6 +434,9 @@ mod tests {
             interrupted_before: None,
             egress_denied: Vec::new(),
             spending: Spending::default(),
+            quota_left: QuotaLeft::default(),
+            used: Used::default(),
+            applied: None,
         }
     }
 

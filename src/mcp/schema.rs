@@ -209,11 +209,31 @@ fn output() -> Value {
                     "type": "object",
                     "required": ["name", "limit", "enforced", "by"],
                     "properties": {
-                        "name": {"type": "string", "enum": ["memory", "cpus", "pids", "open_files", "scratch", "workspace", "turn", "wall"]},
+                        "name": {"type": "string", "enum": ["memory", "cpus", "pids", "open_files", "scratch", "workspace", "turn", "idle", "wall"]},
                         "limit": count,
+                        "peak": count,
                         "enforced": {"type": "boolean"},
                         "by": {"type": "string", "enum": ["kernel", "watchdog"]}
                     }
+                }
+            },
+            "used": {
+                "type": "object",
+                "description": "What the container has used so far, where it is counted.",
+                "properties": {
+                    "cpuSeconds": {"type": "number", "minimum": 0},
+                    "diskBytes": count,
+                    "diskFiles": count,
+                    "memoryKills": count,
+                    "egressBytes": count
+                }
+            },
+            "quotaLeft": {
+                "type": "object",
+                "description": "What is left of the operator's bounds, of this session and of the day; renews says when the day's are whole again.",
+                "properties": {
+                    "session": {"type": "object"},
+                    "day": {"type": "object"}
                 }
             },
             "unenforced": {
@@ -241,12 +261,27 @@ fn output() -> Value {
                             "required": ["path", "kind"],
                             "properties": {
                                 "path": {"type": "string"},
-                                "kind": {"type": "string", "enum": ["added", "modified", "deleted"]}
+                                "kind": {"type": "string", "enum": ["added", "modified", "deleted", "renamed"]},
+                                "renamed_from": {"type": "string"},
+                                "insertions": count,
+                                "deletions": count
                             }
                         }
                     },
                     "insertions": count,
-                    "deletions": count
+                    "deletions": count,
+                    "base": {"type": "string", "description": "What they are changes to, in the session's private git directory."},
+                    "hash": {"type": "string", "description": "SHA-256 of the whole patch."},
+                    "withheld": {"type": "integer", "minimum": 0, "description": "Files that are not brought back: sockets, hard links, what can't be read."}
+                }
+            },
+            "applied": {
+                "type": "object",
+                "description": "What became of bringing the changes to the user's folder, where that is done after each turn.",
+                "properties": {
+                    "files": {"type": "array", "items": {"type": "object"}},
+                    "held": {"type": "array", "items": {"type": "object"}},
+                    "refused": {"type": "string", "description": "Why nothing was written."}
                 }
             },
             "egressDenied": {

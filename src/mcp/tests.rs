@@ -9,9 +9,10 @@ use crate::plan::identity::SessionId;
 use crate::session::asked::{Asked, Asker};
 use crate::session::error::{EndReason, SessionError};
 use crate::session::handle::LaunchReport;
+use crate::session::quota::QuotaLeft;
 use crate::session::registry::{StartSession, Urgency};
 use crate::session::store::path_text::PathText;
-use crate::session::turn::{Spending, TurnReport};
+use crate::session::turn::{Spending, TurnReport, Used};
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::changes::{ChangeKind, Changes, FileChange};
 use serde_json::{Value, json};
@@ -194,6 +195,9 @@ impl AgentThread for ScriptedThread {
             interrupted_before: None,
             egress_denied: Vec::new(),
             spending: Spending::default(),
+            quota_left: QuotaLeft::default(),
+            used: Used::default(),
+            applied: None,
         })
     }
 

@@ -8,29 +8,36 @@ use crate::codex::error::{ClientError, TurnErrorKind};
 use crate::codex::event::{ThreadId, TurnEnd, TurnEvent, TurnOutcome, Usage};
 use crate::codex::prompt::Prompt;
 use crate::codex::turn_runner::{TurnRequest, run_turn};
+use crate::config::ApplyWhen;
 use crate::egress::SessionEgress;
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
+use crate::session::bring_back;
 use crate::session::container::Container;
 use crate::session::disk::DiskWatch;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::journal::SessionJournal;
 use crate::session::parking;
+use crate::session::quota::{Quota, SessionSpent, TurnTicket};
 use crate::session::registry::Urgency;
 use crate::session::stop_request;
 use crate::session::store::now;
 use crate::session::store::record::State;
 use crate::session::store::stored::Kept;
 use crate::session::transcript::{Line, Transcript};
-use crate::session::turn::TurnReport;
+use crate::session::turn::{TurnReport, Used};
+use crate::session::workspace::{Applying, SessionWorkspace};
 use crate::wire::contract::ProcessEnd;
 use crate::wire::link::Ending;
+use crate::workspace::apply::{Applied, Consent};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Turns that may wait for the one that runs; the next caller waits in `send`.
 pub(super) const QUEUE: usize = 16;
+/// How long the guest may take to tell what was used; what it told last is taken then.
+const MEASURING: Duration = Duration::from_millis(500);
 /// How long after the app-server's stream broke the end of its process or container may take to be known.
 const END_SETTLES: Duration = Duration::from_secs(3);
 
@@ -48,6 +55,11 @@ pub(super) struct Actor {
     pub usage: Usage,
     /// Turns that began so far, in this container and before.
     pub turns: u64,
+    pub quota: Quota,
+    /// By the session, over its life.
+    pub spent: SessionSpent,
+    pub workspace: SessionWorkspace,
+    pub apply: ApplyWhen,
     /// What became of the thread's last turn, where it never came to an end: told with the next one.
     pub interrupted: Option<String>,
     pub orders: mpsc::Receiver<TurnOrder>,
@@ -126,10 +138,15 @@ impl Actor {
         self.transcript.note(turn, &Line::Ended { why });
         self.transcript.close().await;
         // Its files are nobody's any more once this is done: another server may take the session up at once.
-        let (kept, ended, restarts) = (self.kept.clone(), reason.clone(), self.bounds.restarts);
+        let egress_bytes = self.egress.bytes_moved();
+        self.spent.observe(self.broker.spending().usage, egress_bytes);
+        let (kept, ended, restarts, spent) = (self.kept.clone(), reason.clone(), self.bounds.restarts, self.spent);
         blocking(move || {
             if let Some(stored) = kept.take() {
-                stored.let_go_or_warn(|record| parking::ended(record, &ended, turn, restarts, now()));
+                stored.let_go_or_warn(|record| {
+                    record.spent = spent;
+                    parking::ended(record, &ended, turn, restarts, now());
+                });
             }
         })
         .await;
@@ -158,10 +175,13 @@ impl Actor {
                 let _ = reply.send(Err(SessionError::TurnCancelled));
                 continue;
             }
-            if let Err(error) = self.begin(asked, &prompt).await {
-                let _ = reply.send(Err(error));
-                continue;
-            }
+            let ticket = match self.begin(asked, &prompt).await {
+                Ok(ticket) => ticket,
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                    continue;
+                }
+            };
             let unwanted = async {
                 tokio::select! {
                     () = cancelled.cancelled() => {}
@@ -169,10 +189,12 @@ impl Actor {
                     () = reply.closed() => {}
                 }
             };
-            let answer = match self.turn(&prompt, &events, unwanted).await {
+            let turned = self.turn(&prompt, &events, unwanted).await;
+            self.spent.add_wall(ticket.settle());
+            let answer = match turned {
                 Turned::Ended(end) => {
                     self.journal.turn_ended(Ok(&end), self.usage);
-                    Ok(self.report(end))
+                    Ok(self.report(end).await)
                 }
                 Turned::Refused(error) => {
                     self.journal.turn_ended(Err(Outcome::Refused), self.usage);
@@ -189,31 +211,78 @@ impl Actor {
         }
     }
 
-    /// Everything that has to be written down before a turn begins.
-    async fn begin(&mut self, asked: Asked, prompt: &Prompt) -> Result<(), SessionError> {
-        self.journal.turn_started(asked)?;
+    /// Everything that has to be counted and written down before a turn begins.
+    async fn begin(&mut self, asked: Asked, prompt: &Prompt) -> Result<TurnTicket, SessionError> {
+        let ticket = self.quota.admit_turn(&self.spent).await?;
+        if let Err(error) = self.journal.turn_started(asked) {
+            ticket.withdraw();
+            return Err(error.into());
+        }
         let turn = self.turns + 1;
+        let mut spent = self.spent;
+        spent.add_turn();
         let begun = self.kept.update(move |record| {
             record.turns = turn;
+            record.spent = spent;
             record.state = State::Live { turn: Some(turn) };
         });
         if let Err(error) = begun.await {
+            ticket.withdraw();
             self.journal.turn_ended(Err(Outcome::Refused), self.usage);
             return Err(error.into());
         }
         self.turns = turn;
+        self.spent = spent;
         let text = prompt.as_str().to_owned();
         self.transcript.note(Some(turn), &Line::Prompt { text });
-        Ok(())
+        Ok(ticket)
     }
 
-    fn report(&mut self, end: TurnEnd) -> TurnReport {
+    async fn report(&mut self, end: TurnEnd) -> TurnReport {
+        let used = self.perils.used(self.egress.bytes_moved()).await;
+        let spending = self.broker.spending();
+        self.spent.observe(spending.usage, used.egress_bytes);
         TurnReport {
+            applied: self.bring_back(&end).await,
             end,
             interrupted_before: self.interrupted.take(),
             egress_denied: self.egress.take_denied(),
-            spending: self.broker.spending(),
+            spending,
+            quota_left: self.quota.left(&self.spent).await,
+            used,
         }
+    }
+
+    /// Brings the changes to the user's folder, where that is done after each completed turn.
+    async fn bring_back(&mut self, end: &TurnEnd) -> Option<Result<Applied, String>> {
+        if self.apply != ApplyWhen::Turn || end.outcome != TurnOutcome::Completed {
+            return None;
+        }
+        let cancel = CancellationToken::new();
+        let applying = Applying {
+            consent: Consent::EachTurn,
+            expect_hash: None,
+        };
+        let bringing = async {
+            match self.workspace.compare(&cancel).await? {
+                Some(compared) if !compared.changes.files.is_empty() => {
+                    bring_back::apply(&compared, &self.journal, applying, &cancel)
+                        .await
+                        .map(Some)
+                }
+                _ => Ok(None),
+            }
+        };
+        tokio::pin!(bringing);
+        let brought = tokio::select! {
+            brought = &mut bringing => brought,
+            _ = self.perils.next(&self.journal, &self.kept) => {
+                // Told again to whoever asks next. What is being written is finished.
+                cancel.cancel();
+                bringing.await
+            }
+        };
+        brought.map_err(|error| error.to_string()).transpose()
     }
 
     async fn note_end(&mut self, answer: &Result<TurnReport, SessionError>) {
@@ -227,10 +296,11 @@ impl Actor {
         };
         self.transcript
             .note(Some(self.turns), &Line::TurnEnded { status, error });
-        let usage = self.usage;
+        let (usage, spent) = (self.usage, self.spent);
         let noted = self.kept.update(move |record| {
             record.state = State::Live { turn: None };
             record.usage = usage;
+            record.spent = spent;
             parking::turn_ended(record);
         });
         if let Err(error) = noted.await {
@@ -316,6 +386,16 @@ impl Perils {
             failure = journal.unaudited() => EndReason::Unaudited(failure),
             verdict = disk.watch() => EndReason::DiskLimit { why: verdict.to_string() },
             () = stop_request::made(kept.root()) => EndReason::Stopped,
+        }
+    }
+
+    /// What was used so far.
+    async fn used(&self, egress_bytes: u64) -> Used {
+        Used {
+            figures: self.container.measure(MEASURING).await,
+            disk: self.disk.last(),
+            memory_kills: self.container.memory_kills(),
+            egress_bytes,
         }
     }
 

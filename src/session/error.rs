@@ -19,6 +19,7 @@ use crate::plan::PlanError;
 use crate::plan::identity::SessionId;
 use crate::plan::proof::Refusal;
 use crate::session::disk::DiskVerdict;
+use crate::session::quota::{QuotaError, Unstarted};
 use crate::session::removal::RemovalError;
 use crate::session::secrets::SecretsError;
 use crate::session::store::StoreError;
@@ -131,6 +132,10 @@ pub enum SessionError {
     #[error("the session's container is gone: {0}")]
     NotBegun(EndReason),
     #[error(transparent)]
+    Quota(#[from] QuotaError),
+    #[error(transparent)]
+    Uncounted(#[from] Unstarted),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Removal(#[from] RemovalError),
@@ -206,6 +211,8 @@ impl SessionError {
             | Self::Codex(ClientError::NotAsAsked { .. })
             | Self::Link(LinkError::Contract { .. } | LinkError::Refused(_))
             | Self::ThreadTaken(_) => Kind::Refused,
+            Self::Quota(_) => Kind::Refused,
+            Self::Uncounted(_) => Kind::Internal,
             Self::Disk(_) | Self::ModeNotAllowed { .. } | Self::Bind(_) | Self::Apply(_) => Kind::Refused,
             Self::Git(GitError::Missing) => Kind::Configuration,
             Self::Git(_) | Self::Shadow(_) | Self::Placeholder(_) | Self::NotFilled(_) => Kind::Internal,

@@ -18,8 +18,10 @@ use crate::host::facts::{HostFacts, ImageFacts};
 use crate::host::packages::{self, Ask, PackageSource};
 use crate::host::probe::{self, Probe};
 use crate::redact::Redactor;
+use crate::session::blocking::blocking;
 use crate::session::directory::private_dir_all;
 use crate::session::error::SessionError;
+use crate::session::quota::Quota;
 use crate::session::staging;
 use crate::session::surroundings::Surroundings;
 use crate::supervise::spawner::Spawner;
@@ -40,6 +42,7 @@ pub struct Ground {
     pub broker: Arc<Broker>,
     login: Option<ChatGptLogin>,
     pub egress: Arc<Egress>,
+    pub quota: Quota,
     /// Reads the values of secret mounts.
     pub secrets: SecretReader,
     /// Snapshots and changes need it; its absence is told where they are.
@@ -93,6 +96,8 @@ impl Ground {
         let egress = Arc::new(Egress::new(dialer.clone()));
         let secrets = secrets(&surroundings);
         let git = surroundings.git().ok();
+        let counting = Arc::clone(&config);
+        let quota = blocking(move || Quota::open(&counting.state_dir.value, &counting.quota)).await?;
         Ok(Self {
             config,
             surroundings,
@@ -102,6 +107,7 @@ impl Ground {
             broker,
             login,
             egress,
+            quota,
             secrets,
             git,
             dialer,

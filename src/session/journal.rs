@@ -4,6 +4,7 @@
 //! must never write a prompt, an answer or a file's content: sizes, names, digests and decisions are all there is.
 
 use crate::audit::chain::Digest;
+use crate::audit::journal::Sizes;
 use crate::audit::record::{
     Actor, Call, Cause, Decision, Entry, HandedTo, Ids, Limit, Outcome, Subject, Usage, Verdict, What,
 };
@@ -13,23 +14,35 @@ use crate::auth::broker::witness as broker;
 use crate::codex::approver::{Approval, ApprovalRequest, ApprovalSubject, Approver};
 use crate::codex::client::StartedThread;
 use crate::codex::event::{self, TurnEnd, TurnOutcome};
-use crate::config::Sourced;
 use crate::config::quantity::ProviderName;
 use crate::config::rule::Rule;
 use crate::config::target::Target;
+use crate::config::{Config, Sourced};
 use crate::egress::{Denial, Unwitnessed, Witness};
 use crate::engine::argv;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::LaunchPlan;
 use crate::plan::proof::Proof;
+use crate::redact::Redactor;
 use crate::session::asked::{Asked, Asker};
 use crate::session::error::{EndReason, SessionError};
+use crate::session::store::record::Record;
 use crate::session::told::{About, Distinct, Telling, Told};
+use crate::workspace::apply::Applied;
 use crate::workspace::changes::Changes;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Begins this process's part of the audit. Blocks.
+pub fn begin(config: &Config) -> Result<Journal, NotRecorded> {
+    let sizes = Sizes {
+        file: config.audit.file_size.value.bytes(),
+        keep: config.audit.keep.value.bytes(),
+    };
+    Journal::begin(&config.state_dir.value, sizes, Redactor::of_process())
+}
 
 /// Clones write for the same session.
 #[derive(Clone)]
@@ -71,6 +84,13 @@ impl SessionJournal {
                 told: Told::default(),
             }),
         }))
+    }
+
+    /// Of a session that was there before this process, for something that is done to it without a container.
+    pub fn of_record(journal: Journal, record: &Record, asked: Asked) -> Self {
+        let this = Self::new(journal, record.session.clone(), asked, record.turns);
+        this.lock().thread = record.thread.as_ref().map(|thread| thread.id.to_string());
+        this
     }
 
     /// Before anything of a session is made.
@@ -179,6 +199,22 @@ impl SessionJournal {
                     .unwrap_or_else(|_| Digest::of(changes.patch.as_str().as_bytes())),
             },
         );
+        self.for_good(entry).await
+    }
+
+    /// What became of changes that were to be written to the user's folder.
+    pub async fn written(&self, applied: &Result<Applied, SessionError>) -> Result<(), NotRecorded> {
+        let what = match applied {
+            Ok(applied) => What::ChangesWritten {
+                files: applied.files.len() as u64,
+                refused: None,
+            },
+            Err(error) => What::ChangesWritten {
+                files: 0,
+                refused: Some(error.to_string()),
+            },
+        };
+        let entry = self.entry(&self.lock(), what);
         self.for_good(entry).await
     }
 

@@ -12,6 +12,7 @@ use crate::config::quantity::ModelId;
 use crate::config::{Config, WorkspaceMode};
 use crate::dial::trust;
 use crate::egress::SessionEgress;
+use crate::egress::allowance::SessionBounds;
 use crate::plan::launch::LaunchPlan;
 use crate::plan::proof::Proof;
 use crate::session::blocking::blocking;
@@ -105,10 +106,20 @@ async fn launch_recorded(
         journal,
     } = launching;
     let plan = decided.plan.clone();
+    let before = match &session {
+        Begun::New { .. } => None,
+        Begun::Resumed(stored) => Some(stored.record().clone()),
+    };
+    let spent = before.as_ref().map(|record| record.spent).unwrap_or_default();
+    let terms = SessionTerms {
+        before: spent.model,
+        purse: Some(ground.quota.purse()),
+        ..SessionTerms::of(&ground.config, Arc::new(journal.clone()))
+    };
     let broker = tokio::select! {
         // A key may come from a command that takes its time.
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
-        broker = ground.broker.for_session(SessionTerms::of(&ground.config, Arc::new(journal.clone()))) => broker?,
+        broker = ground.broker.for_session(terms) => broker?,
     };
     let secrets = tokio::select! {
         () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
@@ -116,13 +127,14 @@ async fn launch_recorded(
     };
     let egress = ground.egress.for_session(
         plan.network.policy.clone(),
-        plan.network.limits.clone(),
+        SessionBounds::new(
+            plan.network.limits.clone(),
+            &ground.config.quota.session,
+            spent.egress_bytes,
+            ground.quota.allowance(),
+        ),
         Arc::new(journal.clone()),
     );
-    let before = match &session {
-        Begun::New { .. } => None,
-        Begun::Resumed(stored) => Some(stored.record().clone()),
-    };
     if before.is_some() {
         // Whatever is left of its last container: two must never have the same files.
         ground.engine.remove([plan.name.as_str()]).await?;

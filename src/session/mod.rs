@@ -17,6 +17,7 @@
 //! - [`quota`]: what sessions may spend, each and all together in a day.
 //! - [`turn`]: what a turn came to.
 //! - [`workspace`]: a session's workspace: filled, and read for changes.
+//! - [`bring_back`]: brings changes to the user's folder, on record.
 //! - [`store`]: sessions on disk: they outlive containers and servers.
 //! - [`parking`]: what becomes of a session without a container (pure).
 //! - [`upkeep`]: what is done to sessions without a container; [`retention`] (pure) says which are too old or too much.
@@ -35,6 +36,7 @@
 pub mod actor;
 pub mod asked;
 mod blocking;
+pub mod bring_back;
 pub mod container;
 pub mod decide;
 pub mod directory;

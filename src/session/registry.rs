@@ -1,7 +1,6 @@
 //! All sessions of this process: start one, find one by its thread, end them all.
 
 use crate::audit::Journal;
-use crate::audit::journal::Sizes;
 use crate::codex::client::{NetworkAccess, ThreadSettings};
 use crate::codex::event::ThreadId;
 use crate::config::quantity::ModelId;
@@ -17,9 +16,12 @@ use crate::session::decide::{self, Decided};
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
 use crate::session::handle::{LaunchReport, SessionHandle, Shared};
-use crate::session::journal::SessionJournal;
+use crate::session::journal::{self, SessionJournal};
 use crate::session::launch::{self, Begun, Launched, Launching};
 use crate::session::parking::{self, Resumption};
+use crate::session::quota::{self, Quota, QuotaError};
+use crate::session::store::Found;
+use crate::session::store::hold::Holder;
 use crate::session::store::path_text::PathText;
 use crate::session::store::{Store, now};
 use crate::session::surroundings::Surroundings;
@@ -175,6 +177,9 @@ impl Sessions {
             }
         };
         let (ground, decided) = deciding.await?;
+        self.room_for_one(&ground).await?;
+        ground.quota.admit_session().await?;
+        let counted = Counted(Some(ground.quota.clone()));
         let asked_by = asked.by.to_string();
         let launching = Launching {
             journal: SessionJournal::new(audit, decided.plan.session.clone(), asked, 0),
@@ -185,7 +190,25 @@ impl Sessions {
             start,
             decided,
         };
-        self.launch(ground, launching, give_up).await
+        let handle = self.launch(ground, launching, give_up).await?;
+        counted.for_good();
+        Ok(handle)
+    }
+
+    /// Refuses where as many sessions have a container as may have one.
+    async fn room_for_one(&self, ground: &Ground) -> Result<(), SessionError> {
+        let store = self.store(ground);
+        let found = blocking(move || store.listed()).await?;
+        let holder = |found: &Found| match &found.holder {
+            Holder::Process(owner) => Some(quota::Holder {
+                session: found.session.to_string(),
+                server: owner.as_ref().map_or(0, |owner| owner.pid),
+            }),
+            Holder::Nobody => None,
+        };
+        let live: Vec<_> = found.iter().filter_map(holder).collect();
+        let limit = &self.0.config.quota.sessions;
+        quota::check_sessions(&live, limit).map_err(|spent| QuotaError::Spent(Box::new(spent)).into())
     }
 
     async fn resume(
@@ -209,6 +232,7 @@ impl Sessions {
         })
         .await?;
         let record = stored.record();
+        self.room_for_one(&ground).await?;
         match parking::resumption(record, restarts, now()) {
             Resumption::After(wait) => {
                 tokio::select! {
@@ -365,6 +389,10 @@ impl Sessions {
             },
             usage: record.as_ref().map(|record| record.usage).unwrap_or_default(),
             turns: record.as_ref().map_or(0, |record| record.turns),
+            quota: ground.quota.clone(),
+            spent: record.as_ref().map(|record| record.spent).unwrap_or_default(),
+            workspace: workspace.clone(),
+            apply: self.0.config.workspace.apply.value,
             interrupted: before.as_ref().and_then(parking::interruption),
             orders,
             ended,
@@ -461,6 +489,9 @@ impl Sessions {
         {
             tracing::warn!("an exchange of the ChatGPT login is given up; it may have to be made anew: codex login");
         }
+        if let Some(ground) = self.0.ground.get() {
+            ground.quota.flush().await;
+        }
         if let Some(audit) = self.0.audit.get().cloned() {
             // Where the blocking pool is gone, so is the process.
             let _ = tokio::task::spawn_blocking(move || audit.end()).await;
@@ -468,18 +499,9 @@ impl Sessions {
     }
 
     async fn audit(&self) -> Result<Journal, SessionError> {
-        let begin = || async {
+        let begin = || {
             let config = Arc::clone(&self.0.config);
-            let beginning = tokio::task::spawn_blocking(move || {
-                let sizes = Sizes {
-                    file: config.audit.file_size.value.bytes(),
-                    keep: config.audit.keep.value.bytes(),
-                };
-                Journal::begin(&config.state_dir.value, sizes, Redactor::of_process())
-            });
-            beginning
-                .await
-                .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
+            blocking(move || journal::begin(&config))
         };
         // A failure to begin is not remembered: the operator may make room and try again.
         Ok(self.0.audit.get_or_try_init(begin).await?.clone())
@@ -498,6 +520,23 @@ impl Sessions {
     fn lock(&self) -> MutexGuard<'_, HashMap<ThreadId, SessionHandle>> {
         // The map is whole at every point where a holder could panic.
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session that was counted, and is taken off the day's count again unless it comes up.
+struct Counted(Option<Quota>);
+
+impl Counted {
+    fn for_good(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(quota) = &self.0 {
+            quota.withdraw_session();
+        }
     }
 }
 

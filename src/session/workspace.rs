@@ -205,6 +205,11 @@ impl Compare {
         Ok(apply::apply(&self.request()?, consent, expect_hash, cancel).await?)
     }
 
+    /// The user's folder.
+    pub fn folder(&self) -> &Path {
+        &self.workspace.folder
+    }
+
     fn request(&self) -> Result<apply::Request, SessionError> {
         let Compared::WithSnapshot(_) = self.workspace.compared else {
             return Err(SessionError::NothingToApplyTo);

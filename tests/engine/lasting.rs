@@ -56,7 +56,10 @@ fn eventually(what: &str, seen: impl Fn() -> bool) {
 fn a_thread_goes_on_after_its_server(lane: Lane) {
     let Some(world) = World::new(lane) else { return };
     let mut first = McpClient::start(&world);
-    let started = first.tool("codex", json!({"prompt": "#shell echo kept > kept.txt\n#text the first words"}));
+    let started = first.tool(
+        "codex",
+        json!({"prompt": "#shell echo kept > kept.txt\n#text the first words"}),
+    );
     let thread = thread_of(&started);
     first.close_stdin();
     assert!(first.wait().success());
@@ -70,7 +73,10 @@ fn a_thread_goes_on_after_its_server(lane: Lane) {
     assert_eq!(thread_of(&replied), thread);
     assert!(content(&replied).contains("kept"), "{replied}");
     let sent = world.model.requests()[asked.len()].body.clone();
-    assert!(sent.to_string().contains("the first words"), "the model is told what was said before");
+    assert!(
+        sent.to_string().contains("the first words"),
+        "the model is told what was said before"
+    );
     assert_eq!(record(&world)["turns"], 2);
 }
 
@@ -95,13 +101,18 @@ fn a_thread_goes_on_after_its_server_was_killed(lane: Lane) {
     assert_eq!(replied.get("isError"), None, "{replied}");
     assert!(content(&replied).contains("begun"), "{replied}");
     let notes = replied["structuredContent"]["notes"].to_string();
-    assert!(notes.contains("turn 2 of this thread was interrupted: its server died"), "{notes}");
+    assert!(
+        notes.contains("turn 2 of this thread was interrupted: its server died"),
+        "{notes}"
+    );
     assert_eq!(record(&world)["losses"], 0, "a turn that ended well forgives");
 }
 
 /// A session without turns gives its container back, and the next reply brings it another one.
 fn an_idle_session_is_parked(lane: Lane) {
-    let Some(world) = World::with_config(lane, "") else { return };
+    let Some(world) = World::with_config(lane, "") else {
+        return;
+    };
     world.edit_config("[limits]\n", "[limits]\nidle = \"2s\"\n");
     let mut client = McpClient::start(&world);
     let thread = thread_of(&client.tool("codex", json!({"prompt": "#text ready"})));
@@ -137,7 +148,9 @@ fn a_live_thread_is_its_servers_alone(lane: Lane) {
 
 /// A Codex that dies again and again is started a few times and then no more, and a person can insist.
 fn a_session_that_dies_again_and_again_is_failed(lane: Lane) {
-    let Some(world) = World::with_config(lane, "") else { return };
+    let Some(world) = World::with_config(lane, "") else {
+        return;
+    };
     world.edit_config("[codex]\n", "[sessions]\nrestarts = 1\n[codex]\n");
     let mut client = McpClient::start(&world);
     let thread = thread_of(&client.tool("codex", json!({"prompt": "#text ready"})));
@@ -150,14 +163,21 @@ fn a_session_that_dies_again_and_again_is_failed(lane: Lane) {
     }
     let refused = reply(&mut client, &thread, "#text hello");
     let words = refused["content"][0]["text"].as_str().unwrap().to_owned();
-    assert!(words.contains("lost 2 times in a row") && words.contains("sessions resume"), "{words}");
+    assert!(
+        words.contains("lost 2 times in a row") && words.contains("sessions resume"),
+        "{words}"
+    );
     assert_eq!(sessions(&world, &["list"])[0]["state"], "failed");
     let insisted = world
         .codex_mcp(&["sessions", "resume", &thread, "#text alive again"])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&insisted.stdout).into_owned();
-    assert!(said.contains("alive again"), "{said}{}", String::from_utf8_lossy(&insisted.stderr));
+    assert!(
+        said.contains("alive again"),
+        "{said}{}",
+        String::from_utf8_lossy(&insisted.stderr)
+    );
     let replied = reply(&mut client, &thread, "#text forgiven");
     assert!(content(&replied).contains("forgiven"), "{replied}");
 }
@@ -168,16 +188,27 @@ fn sessions_are_listed_shown_and_removed(lane: Lane) {
     let mut client = McpClient::start(&world);
     let thread = thread_of(&client.tool("codex", json!({"prompt": "#shell echo hi > a\n#text written"})));
     let shown = sessions(&world, &["show", &thread]);
-    assert_eq!((shown["turns"].as_u64(), shown["state"].as_str()), (Some(1), Some("live")));
+    assert_eq!(
+        (shown["turns"].as_u64(), shown["state"].as_str()),
+        (Some(1), Some("live"))
+    );
     let held = world.codex_mcp(&["sessions", "rm", &thread]).output().unwrap();
     assert_eq!(held.status.code(), Some(6), "{}", String::from_utf8_lossy(&held.stderr));
     client.close_stdin();
     client.wait();
-    let log = world.codex_mcp(&["sessions", "logs", &thread, "--json"]).output().unwrap();
+    let log = world
+        .codex_mcp(&["sessions", "logs", &thread, "--json"])
+        .output()
+        .unwrap();
     let log = String::from_utf8(log.stdout).unwrap();
     let kinds: Vec<String> = log
         .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["type"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
     assert_eq!(kinds.first().map(String::as_str), Some("launched"));
     for kind in ["prompt", "command_completed", "turn_ended", "ended"] {

@@ -14,6 +14,7 @@ use crate::config::{Origin, Sourced, WorkspaceMode};
 use crate::plan::identity::SessionId;
 use crate::plan::request::WorkspaceAccess;
 use crate::session::handle::LaunchReport;
+use crate::session::quota::SessionSpent;
 use crate::session::registry::StartSession;
 use crate::session::store::path_text::PathText;
 use crate::workspace::bind::placeholder::PlaceholderRecord;
@@ -73,6 +74,9 @@ pub struct Record {
     pub losses: u32,
     /// As Codex counts it.
     pub usage: Usage,
+    /// As this host counts it, over all of its containers.
+    #[serde(default)]
+    pub spent: SessionSpent,
     /// The last launch that came up.
     pub launch: Option<LaunchReport>,
 }
@@ -237,6 +241,7 @@ impl Record {
             turns: 0,
             losses: 0,
             usage: Usage::default(),
+            spent: SessionSpent::default(),
             launch: None,
         }
     }

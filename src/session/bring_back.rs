@@ -1,0 +1,162 @@
+//! Brings a session's changes to the user's folder, on record: what is about to be written is in the audit before it is, and
+//! what became of it after.
+
+use crate::audit::Journal;
+use crate::audit::record::HandedTo;
+use crate::config::Config;
+use crate::plan::identity::SessionId;
+use crate::session::asked::Asked;
+use crate::session::blocking::blocking;
+use crate::session::error::SessionError;
+use crate::session::journal::{self, SessionJournal};
+use crate::session::store::Store;
+use crate::session::store::record::Record;
+use crate::session::surroundings::Surroundings;
+use crate::session::upkeep::{Upkeep, UpkeepError};
+use crate::session::workspace::{Applying, Compare, SessionWorkspace};
+use crate::workspace::apply::{Applied, Preview};
+use crate::workspace::changes::PatchFigures;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// The most names of files in one record of the audit.
+const MOST_NAMES: usize = 1000;
+
+/// Applies a comparison. Once files are being changed it is finished, whatever becomes of the caller.
+pub async fn apply(
+    compared: &Compare,
+    journal: &SessionJournal,
+    applying: Applying<'_>,
+    cancel: &CancellationToken,
+) -> Result<Applied, SessionError> {
+    let changes = &compared.changes;
+    let names = changes.files.iter().take(MOST_NAMES);
+    let to = HandedTo::Folder {
+        path: compared.folder().to_owned(),
+        base: changes.base.to_string(),
+        names: names.map(|file| file.path.one_line(300)).collect(),
+    };
+    journal.handing_out(changes, to).await?;
+    let applied = compared.apply(applying, cancel).await;
+    journal.written(&applied).await?;
+    applied
+}
+
+/// Changes of sessions that this process has no container for.
+pub struct BringBack {
+    config: Arc<Config>,
+    surroundings: Arc<Surroundings>,
+    upkeep: Upkeep,
+}
+
+/// Whether files are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    Preview,
+    Apply,
+}
+
+/// What came of it.
+pub enum BroughtBack {
+    Preview(Preview),
+    Applied(Applied),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BringBackError {
+    #[error(transparent)]
+    Upkeep(#[from] UpkeepError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("session {session}: {flaw}")]
+    Unreadable {
+        session: SessionId,
+        flaw: crate::session::store::record::RecordFlaw,
+    },
+}
+
+impl BringBack {
+    pub fn new(config: Arc<Config>, surroundings: Arc<Surroundings>) -> Result<Self, BringBackError> {
+        Ok(Self {
+            upkeep: Upkeep::new(&config)?,
+            config,
+            surroundings,
+        })
+    }
+
+    /// What a session changed, as it is now; its container may be at work.
+    pub async fn compare(&self, wanted: &str) -> Result<Compare, BringBackError> {
+        let found = self.upkeep.show(wanted).await?;
+        let record = found.record.map_err(|flaw| BringBackError::Unreadable {
+            session: found.session.clone(),
+            flaw,
+        })?;
+        Ok(self.compare_recorded(&found.path, &record).await?)
+    }
+
+    async fn compare_recorded(&self, root: &Path, record: &Record) -> Result<Compare, SessionError> {
+        let git = self.surroundings.git()?;
+        let files = crate::plan::decide::SessionFiles::below(root);
+        let workspace = SessionWorkspace::open(&git, &self.config, &files, record)?;
+        let compared = workspace.compare(&CancellationToken::new()).await?;
+        compared.ok_or(SessionError::NothingCompared)
+    }
+
+    /// The whole patch into a file.
+    pub async fn patch(&self, wanted: &str, file: File, asked: Asked) -> Result<PatchFigures, BringBackError> {
+        let compared = self.compare(wanted).await?;
+        let record = self.record(wanted).await?;
+        let audit = self.audit().await?;
+        let journal = SessionJournal::of_record(audit.clone(), &record, asked);
+        let handed = async {
+            journal.handing_out(&compared.changes, HandedTo::PatchFile).await?;
+            compared.write_patch(file, &CancellationToken::new()).await
+        };
+        let figures = handed.await;
+        end(audit).await;
+        Ok(figures?)
+    }
+
+    /// Brings the changes of a session back that nobody has: it is this process's while that is done.
+    pub async fn apply(
+        &self,
+        wanted: &str,
+        asking: Asking,
+        applying: Applying<'_>,
+        asked: Asked,
+    ) -> Result<BroughtBack, BringBackError> {
+        let found = self.upkeep.show(wanted).await?;
+        let (store, id): (Store, _) = (self.upkeep.store().clone(), found.session);
+        let stored = blocking(move || store.open(&id)).await.map_err(UpkeepError::from)?;
+        let compared = self.compare_recorded(stored.directory.root(), stored.record()).await?;
+        let cancel = CancellationToken::new();
+        if asking == Asking::Preview {
+            return Ok(BroughtBack::Preview(compared.preview(applying, &cancel).await?));
+        }
+        let audit = self.audit().await?;
+        let journal = SessionJournal::of_record(audit.clone(), stored.record(), asked);
+        let applied = apply(&compared, &journal, applying, &cancel).await;
+        end(audit).await;
+        Ok(BroughtBack::Applied(applied?))
+    }
+
+    async fn record(&self, wanted: &str) -> Result<Record, BringBackError> {
+        let found = self.upkeep.show(wanted).await?;
+        found.record.map_err(|flaw| BringBackError::Unreadable {
+            session: found.session,
+            flaw,
+        })
+    }
+
+    async fn audit(&self) -> Result<Journal, SessionError> {
+        let config = Arc::clone(&self.config);
+        Ok(blocking(move || journal::begin(&config)).await?)
+    }
+}
+
+/// A chain of its own for one command, with its end.
+async fn end(audit: Journal) {
+    blocking(move || audit.end()).await;
+}
