@@ -154,7 +154,7 @@ fn a_session_that_dies_again_and_again_is_failed(lane: Lane) {
     world.edit_config("[codex]\n", "[sessions]\nrestarts = 1\n[codex]\n");
     let mut client = McpClient::start(&world);
     let thread = thread_of(&client.tool("codex", json!({"prompt": "#text ready"})));
-    let suicide = "#shell kill -9 $(pgrep -f 'codex app-server' | head -n 1)";
+    let suicide = "#shell kill -9 $PPID";
     for _ in 0..2 {
         let lost = reply(&mut client, &thread, suicide);
         assert_eq!(lost["isError"], true, "{lost}");
