@@ -224,6 +224,7 @@ mod tests {
             model: "gpt-5.5".into(),
             limits: Vec::new(),
             warnings: Vec::new(),
+            notes: Vec::new(),
             workspace: PathText::of(Path::new("/w")),
             unenforced: vec![Unenforced {
                 limit: LimitName::Pids,

@@ -39,6 +39,7 @@ pub fn launched(report: &LaunchReport) -> Vec<Line> {
             ),
         ),
     ];
+    lines.extend(report.notes.iter().map(|note| Line::new(WARNING, note.clone())));
     lines.extend(report.unenforced.iter().map(unenforced));
     let warnings = report.warnings.iter();
     lines.extend(warnings.map(|warning| Line::labelled(WARNING, "Codex warned", warning.clone())));
@@ -471,6 +472,7 @@ mod tests {
             model: "gpt-5.5".into(),
             limits: Vec::new(),
             warnings: Vec::new(),
+            notes: Vec::new(),
             workspace: PathText::of(Path::new("/home/u/project")),
             unenforced: vec![Unenforced {
                 limit: LimitName::Memory,

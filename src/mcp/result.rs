@@ -133,6 +133,7 @@ enum BroughtBack<'a> {
 
 pub fn ended(ended: Ended<'_>) -> CallToolResult {
     let mut notes: Vec<String> = ended.notes.iter().map(Note::to_string).collect();
+    notes.extend(ended.report.notes.iter().cloned());
     notes.extend(
         ended
             .report
@@ -410,6 +411,7 @@ mod tests {
     use crate::plan::proof::Enforcer;
     use crate::session::store::path_text::PathText;
     use crate::session::turn::Used;
+    use crate::wire::contract::Figures;
     use crate::workspace::changes::ChangeKind;
     use serde_json::json;
     use std::path::Path;
@@ -435,7 +437,14 @@ mod tests {
             egress_denied: Vec::new(),
             spending: Spending::default(),
             quota_left: QuotaLeft::default(),
-            used: Used::default(),
+            used: Used {
+                figures: Figures {
+                    memory_peak: Some(7),
+                    ..Figures::default()
+                },
+                memory_kills: 1,
+                ..Used::default()
+            },
             applied: None,
         }
     }
@@ -465,6 +474,7 @@ mod tests {
                 by: Enforcer::Kernel,
             }],
             warnings: Vec::new(),
+            notes: Vec::new(),
             unenforced: vec![Unenforced {
                 limit: LimitName::Memory,
                 reason: "r".into(),
@@ -505,14 +515,18 @@ mod tests {
                     "requests": 0, "refused": 0, "requestBytes": 0, "responseBytes": 0,
                     "tokens": {"input": 0, "output": 0}, "quotaLeft": {}
                 },
-                "limits": [{"name": "memory", "limit": 1 << 30, "enforced": false, "by": "kernel"}],
+                "limits": [{"name": "memory", "limit": 1 << 30, "enforced": false, "by": "kernel", "peak": 7}],
+                "used": {"egressBytes": 0, "memoryKills": 1},
                 "unenforced": [{"limit": "memory", "reason": "r", "remedy": "m"}],
-                "changes": {"files": [{"path": "a.txt", "kind": "added"}], "insertions": 1, "deletions": 0},
+                "changes": {
+                    "files": [{"path": "a.txt", "kind": "added"}], "insertions": 1, "deletions": 0,
+                    "base": "0".repeat(40), "hash": "",
+                },
                 "notes": [Note::ReadOnlySandbox.to_string()],
             }))
         );
         insta::assert_snapshot!(texts(&result)[1], @r"
-        Codex changed 1 file (+1 -0) in its own copy of the workspace. Your files are as they were: this version shows the changes and can't bring them back yet.
+        Codex changed 1 file (+1 -0) in its own copy of the workspace. Your files are as they were: `codex-mcp sessions apply` brings the changes to them.
 
         +x
         ");

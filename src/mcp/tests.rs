@@ -89,6 +89,7 @@ impl Agent for Scripted {
                 model: "gpt-5.5".into(),
                 limits: Vec::new(),
                 warnings: Vec::new(),
+                notes: Vec::new(),
                 unenforced: Vec::new(),
             }),
             seen: self.0.seen.clone(),

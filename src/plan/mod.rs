@@ -15,6 +15,7 @@
 //! - [`secrets`]: its secret mounts.
 //! - [`enforcement`]: which limits this machine can't enforce.
 //! - [`decide`]: puts the plan together.
+//! - [`proven`]: what was proven about limits.
 //! - [`proof`]: compares what the guest read back with the plan.
 
 pub mod command_environment;
@@ -27,6 +28,7 @@ pub mod launch;
 pub mod network;
 pub mod paths;
 pub mod proof;
+pub mod proven;
 pub mod request;
 pub mod secrets;
 pub mod user;

@@ -37,6 +37,9 @@ pub struct LaunchReport {
     pub unenforced: Vec<Unenforced>,
     /// What Codex had to say about its configuration.
     pub warnings: Vec<String>,
+    /// What a person should know of the workspace.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone)]

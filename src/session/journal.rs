@@ -28,7 +28,7 @@ use crate::session::asked::{Asked, Asker};
 use crate::session::error::{EndReason, SessionError};
 use crate::session::store::record::Record;
 use crate::session::told::{About, Distinct, Telling, Told};
-use crate::workspace::apply::Applied;
+use crate::workspace::apply::{Applied, Recovered, RecoveryEnd};
 use crate::workspace::changes::Changes;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -42,6 +42,16 @@ pub fn begin(config: &Config) -> Result<Journal, NotRecorded> {
         keep: config.audit.keep.value.bytes(),
     };
     Journal::begin(&config.state_dir.value, sizes, Redactor::of_process())
+}
+
+/// What became of changes that a dead process was writing to a user's folder. Blocks.
+pub fn recovered(journal: &Journal, recovered: &Recovered) -> Result<(), NotRecorded> {
+    let (files, refused) = match &recovered.end {
+        RecoveryEnd::Finished { files, .. } => (files.len() as u64, None),
+        RecoveryEnd::RolledBack => (0, Some("its process died before anything was written".to_owned())),
+    };
+    let what = What::ChangesWritten { files, refused };
+    journal.record_for_good(&Entry::of_server(what)).map(drop)
 }
 
 /// Clones write for the same session.

@@ -4,7 +4,8 @@
 //! `mcp` and `cli` see [`registry::Sessions`] and [`handle::SessionHandle`]; everything below is data to them. Nothing
 //! here parses what Codex says or decides what a container may do: it carries out plans.
 //!
-//! - [`registry`]: all sessions of this process; start, find, shut down.
+//! - [`registry`]: all sessions of this process that have a container; find, shut down.
+//! - [`starting`]: starts one, or takes one up.
 //! - [`handle`]: what a caller holds of one session.
 //! - [`surroundings`]: what the process was started with.
 //! - [`ground`]: what every launch stands on: facts, engine, staged guest, broker; found out once.
@@ -54,6 +55,7 @@ mod retention;
 pub mod secrets;
 pub mod sign_in;
 pub mod staging;
+mod starting;
 pub mod stop_request;
 pub mod store;
 pub mod surroundings;

@@ -6,6 +6,7 @@ use crate::config::{Config, Origin, Sourced};
 use crate::guest::mountinfo;
 use crate::host::facts::HostFacts;
 use crate::plan::{decide, fixtures, paths};
+use crate::wire::contract::Figures;
 use crate::wire::contract::{Capabilities, CgroupReading, Identity};
 use insta::assert_snapshot;
 use proptest::prelude::*;
