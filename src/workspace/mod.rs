@@ -20,9 +20,6 @@
 //! - [`snapshot`]: takes a snapshot of a folder: the copy, its `.git`, the baseline.
 //! - [`compare`]: the container's tree against the baseline, as a second tree beside the shadow.
 //! - [`changes`]: what git says of the two trees: files, figures, patch.
-//! - [`manifest`]: what a copy held when it was made.
-//! - [`diff`]: manifest against tree → changes.
-//! - [`patch`]: changes → a patch in git's form (pure).
 //! - [`apply`]: the only writer to the user's folder.
 
 pub mod apply;
@@ -32,7 +29,6 @@ pub mod bounds;
 pub mod changes;
 pub mod compare;
 pub mod copy;
-pub mod diff;
 pub mod fast_import;
 #[cfg(test)]
 mod fixtures;
@@ -40,8 +36,6 @@ pub mod git;
 pub mod inner_git;
 pub mod inventory;
 pub mod listing;
-pub mod manifest;
-pub mod patch;
 pub mod root;
 pub mod selection;
 pub mod shadow;
