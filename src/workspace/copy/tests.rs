@@ -184,8 +184,7 @@ fn what_vanishes_or_becomes_a_link_meanwhile_is_skipped() {
         }
         ControlFlow::Continue(())
     };
-    let copied = bench.copy_meanwhile(&limits(1, 9), &mut progress)
-    .unwrap();
+    let copied = bench.copy_meanwhile(&limits(1, 9), &mut progress).unwrap();
     assert!(copied.inventory.contains_key(Path::new("a")));
     // Links were copied as links, and what they point at was not.
     for name in ["c", "d"] {
@@ -239,8 +238,7 @@ fn progress_ends_at_its_totals() {
         last = now;
         ControlFlow::Continue(())
     };
-    bench.copy_meanwhile(&limits(1, 9), &mut progress)
-    .unwrap();
+    bench.copy_meanwhile(&limits(1, 9), &mut progress).unwrap();
     assert_eq!(
         last,
         Progress {
