@@ -15,7 +15,10 @@ use codex_mcp::session::launch::Decided;
 use codex_mcp::session::registry::{Sessions, StartSession};
 use codex_mcp::session::surroundings::Surroundings;
 use codex_mcp::supervise::command::CommandLine;
-use codex_mcp::workspace::copy::{self, CopyLimits, CopyOwner};
+use codex_mcp::workspace::copy::{self, CopyJob, CopyLimits, CopyOwner};
+use codex_mcp::workspace::git::ObjectFormat;
+use codex_mcp::workspace::inventory::InventoryRecorder;
+use codex_mcp::workspace::selection::Selection;
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
@@ -83,18 +86,21 @@ pub fn prepare(ground: &Ground, decided: &Decided) -> SessionDirectory {
         cargo_config: None,
     };
     directory.seal(&contents, &plan.user).unwrap();
-    let limits = CopyLimits {
-        bytes: config.limits.workspace.clone(),
-        files: config.workspace.max_files.clone(),
+    let job = CopyJob {
+        source: decided.folder.clone(),
+        destination: directory.files.workspace.clone(),
+        selection: Selection::WithoutGit,
+        limits: CopyLimits {
+            bytes: config.limits.workspace.clone(),
+            files: config.workspace.max_files.clone(),
+        },
+        owner: CopyOwner::User {
+            uid: plan.user.host_uid,
+            gid: plan.user.host_gid,
+        },
     };
-    let owner = CopyOwner::User {
-        uid: plan.user.host_uid,
-        gid: plan.user.host_gid,
-    };
-    copy::copy(&decided.folder, &directory.files.workspace, &limits, owner, &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .unwrap();
+    let mut recorder = InventoryRecorder::new(ObjectFormat::Sha1);
+    copy::take(&job, &mut recorder, &mut |_| ControlFlow::Continue(())).unwrap();
     directory
 }
 

@@ -32,6 +32,8 @@ pub struct Changes {
     pub withheld: Vec<Withheld>,
     /// How many more are withheld than are named.
     pub withheld_more: u64,
+    /// How many files and directories are no part of this because a `.gitignore` names them.
+    pub ignored: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,6 +82,7 @@ impl Changes {
             patch_sha256: String::new(),
             withheld: Vec::new(),
             withheld_more: 0,
+            ignored: 0,
         }
     }
 }
@@ -137,6 +140,7 @@ impl Comparison {
             patch_sha256: figures.sha256,
             withheld: self.withheld.clone(),
             withheld_more: self.withheld_more,
+            ignored: self.ignored,
         })
     }
 

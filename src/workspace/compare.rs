@@ -2,33 +2,30 @@
 //!
 //! The container wrote the tree and may go on writing: it is read through [`Tree`] only, each file once into memory or
 //! a file of ours, and what was read is what is compared, hashed and told to git. Sizes and times are the container's
-//! to forge, so every file's content is read. What may not be brought is withheld by name, and counts as unchanged.
+//! to forge, so every file's content is read. What may not be brought is withheld by name, and counts as unchanged. What the
+//! baseline does not have and git would ignore is no change: build output is not what a session was asked for.
+
+mod reader;
 
 use crate::wire::untrusted::Untrusted;
-use crate::workspace::blob::{BlobHasher, Entry, Inventory, Mode, blob_id};
+use crate::workspace::blob::Entry;
+use crate::workspace::compare::reader::Reader;
 use crate::workspace::fast_import::{Import, quoted};
+use crate::workspace::git::ObjectId;
 use crate::workspace::git::command::{Git, OwnRepository};
 use crate::workspace::git::run::{self, Stdin, Stdout};
-use crate::workspace::git::{ObjectFormat, ObjectId, is_git};
 use crate::workspace::shadow::{self, Baseline, Shadow, ShadowError};
-use crate::workspace::tree::{HardLinks, Next, Node, Tree, TreeError, Visit, Visitor, errno_of};
-use nix::errno::Errno;
+use crate::workspace::tree::Tree;
 use serde::Serialize;
-use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// What fits into memory, in bytes.
-const SMALL: u64 = 1 << 20;
-/// How much is read at once, in bytes.
-const PIECE: usize = 128 << 10;
-/// How many withheld files are named.
-const MAX_WITHHELD: usize = 1000;
+/// How the names of the object directories of comparisons begin, in the shadow.
+pub(in crate::workspace) const BESIDE: &str = "changes-";
 
 /// What a comparison may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +65,8 @@ pub enum WithheldReason {
     TooLarge,
     #[error("all changes together are too large")]
     TooMuch,
+    #[error("it has more patterns than are read: what it ignores is part of the changes")]
+    Patterns,
 }
 
 /// One path of which the two trees differ. Renames are not looked for: they are one deleted and one added.
@@ -84,8 +83,12 @@ pub struct TreeChange {
 pub struct Comparison {
     git: Git,
     repository: OwnRepository,
+    shadow: OwnRepository,
+    /// What the shadow's reference named when the comparison began.
+    reference: Option<ObjectId>,
     /// Removes the object directory at the end.
     _directory: tempfile::TempDir,
+    /// What it is compared with.
     pub baseline: Baseline,
     /// The commit of the second tree.
     pub commit: ObjectId,
@@ -95,6 +98,9 @@ pub struct Comparison {
     pub withheld: Vec<Withheld>,
     /// How many more there are.
     pub withheld_more: u64,
+    /// Files and directories that are not part of the changes because a `.gitignore` of the tree names them; what is
+    /// in such a directory is not counted.
+    pub ignored: u64,
 }
 
 impl Shadow {
@@ -106,10 +112,13 @@ impl Shadow {
         cancel: &CancellationToken,
     ) -> Result<Comparison, ShadowError> {
         let (repository, directory) = self.beside()?;
-        let base = self.files(cancel).await?;
+        // Read once: another process may move it at any time.
+        let reference = shadow::reference(&self.git, &self.repository, cancel).await?;
+        let format = self.first.object_format;
+        let start = reference.clone().unwrap_or_else(|| self.first.commit.clone());
+        let base = self.files(&start, cancel).await?;
         let tree = Tree::open(workspace)?;
-        let (bounds, format) = (*bounds, self.baseline.object_format);
-        let (start, stop) = (self.baseline.commit.clone(), cancel.clone());
+        let (bounds, stop) = (*bounds, cancel.clone());
         // fast-import wants the tree of the commit, by its own name.
         let root = shadow::tree_of(&self.git, &self.repository, &start, cancel).await?;
         let fill = move |out| {
@@ -122,12 +131,18 @@ impl Shadow {
         Ok(Comparison {
             git: self.git.clone(),
             repository,
+            shadow: self.repository.clone(),
+            reference,
             _directory: directory,
-            baseline: self.baseline.clone(),
+            baseline: Baseline {
+                commit: start,
+                object_format: format,
+            },
             commit,
             changes: read.changes,
             withheld: read.withheld,
             withheld_more: read.withheld_more,
+            ignored: read.ignored,
         })
     }
 
@@ -139,10 +154,10 @@ impl Shadow {
             source,
         };
         let directory = tempfile::Builder::new()
-            .prefix("changes-")
+            .prefix(BESIDE)
             .tempdir_in(shadow)
             .map_err(written)?;
-        let repository = shadow::create(&directory.path().join("git"), self.baseline.object_format)?;
+        let repository = shadow::create(&directory.path().join("git"), self.first.object_format)?;
         let objects = quoted(shadow.join("objects").as_os_str().as_bytes());
         let alternates = repository.git_dir.join("objects/info/alternates");
         let file = std::fs::OpenOptions::new()
@@ -155,6 +170,17 @@ impl Shadow {
 }
 
 impl Comparison {
+    /// Where packs of the shadow begin, from [`Self::repository`], in which git runs.
+    pub(in crate::workspace) const SHADOW_PACK: &str = "../../objects/pack/pack";
+
+    pub(in crate::workspace) fn shadow(&self) -> &OwnRepository {
+        &self.shadow
+    }
+
+    pub(in crate::workspace) fn reference(&self) -> Option<&ObjectId> {
+        self.reference.as_ref()
+    }
+
     pub fn git(&self) -> &Git {
         &self.git
     }
@@ -175,307 +201,6 @@ impl Comparison {
         let command = self.git.work(&self.repository, "cat-file", &["blob", &id.to_string()]);
         run::run(command, Stdin::Empty, Stdout::File(file), cancel).await?;
         Ok(())
-    }
-}
-
-/// What came of reading.
-struct Reading {
-    changes: Vec<TreeChange>,
-    withheld: Vec<Withheld>,
-    withheld_more: u64,
-}
-
-/// Walks the tree, and tells git what is not as it was.
-struct Reader<'r, W> {
-    base: &'r Inventory,
-    format: ObjectFormat,
-    bounds: Bounds,
-    import: Import<W>,
-    stop: CancellationToken,
-    started: Instant,
-    now: Inventory,
-    /// Paths about which, and below which, nothing is known.
-    unknown: HashSet<PathBuf>,
-    withheld: Vec<Withheld>,
-    withheld_more: u64,
-    brought: u64,
-    piece: Vec<u8>,
-}
-
-impl<W: Write> Visitor for Reader<'_, W> {
-    type Error = ShadowError;
-
-    fn visit(&mut self, visit: Visit<'_>) -> Result<Next, ShadowError> {
-        self.go_on()?;
-        if is_git(visit.name) {
-            // The one at the root is what we put there.
-            if visit.path != Path::new(".git") || !matches!(visit.node, Node::Directory { .. }) {
-                self.withhold(visit.path, WithheldReason::Git);
-            }
-            return Ok(Next::Skip);
-        }
-        match visit.node {
-            Node::Directory { .. } => {}
-            Node::File { .. } => self.file(visit)?,
-            Node::Symlink => {
-                // Gone or replaced since it was seen: deleted, then.
-                if let Ok(target) = visit.directory.link_target(visit.name) {
-                    self.small(visit.path, Mode::Symlink, target.as_os_str().as_bytes())?;
-                }
-            }
-            Node::Special => self.withhold(visit.path, WithheldReason::Special),
-        }
-        Ok(Next::Enter)
-    }
-
-    fn blocked(&mut self, directory: &Path, errno: Errno) -> Result<(), ShadowError> {
-        match errno {
-            _ if directory.as_os_str().is_empty() => Err(unreadable(directory, errno).into()),
-            // Gone or replaced since it was seen.
-            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => Ok(()),
-            _ => {
-                self.withhold(directory.to_owned(), WithheldReason::Unreadable);
-                Ok(())
-            }
-        }
-    }
-}
-
-impl<'r, W: Write> Reader<'r, W> {
-    fn new(
-        base: &'r Inventory,
-        format: ObjectFormat,
-        bounds: Bounds,
-        import: Import<W>,
-        stop: CancellationToken,
-    ) -> Self {
-        Self {
-            base,
-            format,
-            bounds,
-            import,
-            stop,
-            started: Instant::now(),
-            now: Inventory::new(),
-            unknown: HashSet::new(),
-            withheld: Vec::new(),
-            withheld_more: 0,
-            brought: 0,
-            piece: vec![0; PIECE],
-        }
-    }
-
-    fn go_on(&self) -> Result<(), ShadowError> {
-        if self.stop.is_cancelled() {
-            return Err(crate::workspace::git::run::GitError::Cancelled.into());
-        }
-        if self.started.elapsed() > self.bounds.time {
-            return Err(ShadowError::TooSlow(self.bounds.time));
-        }
-        Ok(())
-    }
-
-    fn withhold(&mut self, path: PathBuf, reason: WithheldReason) {
-        if self.withheld.len() < MAX_WITHHELD {
-            self.withheld.push(Withheld {
-                path: Untrusted::new(path.to_string_lossy()),
-                reason,
-            });
-        } else {
-            self.withheld_more += 1;
-        }
-        self.unknown.insert(path);
-    }
-
-    fn file(&mut self, visit: Visit<'_>) -> Result<(), ShadowError> {
-        let path = visit.path;
-        let mut file = match visit.directory.file(visit.name, &path, HardLinks::Refused) {
-            Ok(file) => file,
-            Err(TreeError::HardLinked { .. }) => {
-                self.withhold(path, WithheldReason::HardLinked);
-                return Ok(());
-            }
-            Err(TreeError::Unreadable {
-                errno: Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP,
-                ..
-            }) => return Ok(()),
-            Err(TreeError::NotRegular { .. }) => {
-                self.withhold(path, WithheldReason::Special);
-                return Ok(());
-            }
-            Err(_) => {
-                self.withhold(path, WithheldReason::Unreadable);
-                return Ok(());
-            }
-        };
-        let found = file.metadata().map_err(|error| unreadable(&path, errno_of(&error)))?;
-        let mode = Mode::of_file(found.mode());
-        if found.len() > self.bounds.file {
-            self.withhold(path, WithheldReason::TooLarge);
-            return Ok(());
-        }
-        if found.len() <= SMALL {
-            let mut content = Vec::new();
-            let read = (&mut file).take(SMALL + 1).read_to_end(&mut content);
-            read.map_err(|error| unreadable(&path, errno_of(&error)))?;
-            if content.len() as u64 <= SMALL {
-                return self.small(path, mode, &content);
-            }
-            // It grew meanwhile.
-            file.rewind().map_err(|error| unreadable(&path, errno_of(&error)))?;
-        }
-        self.large(path, mode, file, found.len())
-    }
-
-    /// What is in memory.
-    fn small(&mut self, path: PathBuf, mode: Mode, content: &[u8]) -> Result<(), ShadowError> {
-        let id = blob_id(self.format, content);
-        if self.is_known(&path, mode, &id)? {
-            return Ok(());
-        }
-        let size = content.len() as u64;
-        if !self.may_bring(size) {
-            self.withhold(path, WithheldReason::TooMuch);
-            return Ok(());
-        }
-        self.import
-            .content(&path, mode, size, content)
-            .map_err(ShadowError::Feed)?;
-        self.now.insert(path, Entry { mode, id });
-        Ok(())
-    }
-
-    /// Hashed where it lies first; if it is not what it was, taken out of the container's reach and hashed again.
-    fn large(&mut self, path: PathBuf, mode: Mode, mut file: File, size: u64) -> Result<(), ShadowError> {
-        let (id, _) = self.pass(&mut file, size, None, &path)?;
-        if self.is_known(&path, mode, &id)? {
-            return Ok(());
-        }
-        let mut taken = tempfile::tempfile().map_err(ShadowError::Feed)?;
-        file.rewind().map_err(|error| unreadable(&path, errno_of(&error)))?;
-        let (mut id, taken_size) = self.pass(&mut file, size, Some(&mut taken), &path)?;
-        if taken_size > self.bounds.file {
-            self.withhold(path, WithheldReason::TooLarge);
-            return Ok(());
-        }
-        if !self.may_bring(taken_size) {
-            self.withhold(path, WithheldReason::TooMuch);
-            return Ok(());
-        }
-        if taken_size != size {
-            taken.rewind().map_err(ShadowError::Feed)?;
-            id = self.pass(&mut taken, taken_size, None, &path)?.0;
-        }
-        taken.rewind().map_err(ShadowError::Feed)?;
-        let told = self.import.content(&path, mode, taken_size, taken);
-        told.map_err(ShadowError::Feed)?;
-        self.now.insert(path, Entry { mode, id });
-        Ok(())
-    }
-
-    /// Hashes to the end, but no further than the bound, and writes into `to` where there is one; says how much it was.
-    fn pass(
-        &mut self,
-        from: &mut File,
-        expected: u64,
-        mut to: Option<&mut File>,
-        path: &Path,
-    ) -> Result<(ObjectId, u64), ShadowError> {
-        let mut hasher = BlobHasher::new(self.format, expected);
-        let mut size = 0;
-        while size <= self.bounds.file {
-            self.go_on()?;
-            let read = match from.read(&mut self.piece) {
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(unreadable(path, errno_of(&error)).into()),
-            };
-            let piece = self.piece.get(..read).unwrap_or_default();
-            if piece.is_empty() {
-                break;
-            }
-            hasher.update(piece);
-            if let Some(to) = &mut to {
-                to.write_all(piece).map_err(ShadowError::Feed)?;
-            }
-            size += read as u64;
-        }
-        Ok((hasher.finish(), size))
-    }
-
-    /// Whether the baseline has this content at this path; then there is nothing more to do about it.
-    fn is_known(&mut self, path: &Path, mode: Mode, id: &ObjectId) -> Result<bool, ShadowError> {
-        let Some(before) = self.base.get(path).filter(|before| before.id == *id) else {
-            return Ok(false);
-        };
-        let entry = Entry { mode, id: id.clone() };
-        if before.mode != mode {
-            self.import.known(path, &entry).map_err(ShadowError::Feed)?;
-        }
-        self.now.insert(path.to_owned(), entry);
-        Ok(true)
-    }
-
-    fn may_bring(&mut self, size: u64) -> bool {
-        let after = self.brought.saturating_add(size);
-        if after <= self.bounds.total {
-            self.brought = after;
-        }
-        after <= self.bounds.total
-    }
-
-    fn finish(mut self) -> Result<Reading, ShadowError> {
-        for (path, entry) in self.base {
-            if !self.now.contains_key(path) && path.ancestors().any(|above| self.unknown.contains(above)) {
-                self.now.insert(path.clone(), entry.clone());
-            }
-        }
-        for path in self.base.keys() {
-            // What became a directory was replaced when the first file in it was told.
-            let is_gone = !self.now.contains_key(path) && !has_below(&self.now, path);
-            if is_gone {
-                self.import.delete(path).map_err(ShadowError::Feed)?;
-            }
-        }
-        self.import.finish().map_err(ShadowError::Feed)?;
-        let mut changes: Vec<TreeChange> = Vec::new();
-        for (path, old) in self.base {
-            let new = self.now.remove(path);
-            if new.as_ref() != Some(old) {
-                changes.push(TreeChange {
-                    path: path.clone(),
-                    old: Some(old.clone()),
-                    new,
-                });
-            }
-        }
-        changes.extend(self.now.into_iter().map(|(path, new)| TreeChange {
-            path,
-            old: None,
-            new: Some(new),
-        }));
-        changes.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-        Ok(Reading {
-            changes,
-            withheld: self.withheld,
-            withheld_more: self.withheld_more,
-        })
-    }
-}
-
-/// Paths are ordered by their parts, so what lies below a path follows it at once.
-fn has_below(inventory: &Inventory, path: &Path) -> bool {
-    let after = (std::ops::Bound::Excluded(path), std::ops::Bound::Unbounded);
-    inventory
-        .range::<Path, _>(after)
-        .next()
-        .is_some_and(|(next, _)| next.starts_with(path))
-}
-
-fn unreadable(path: &Path, errno: Errno) -> TreeError {
-    TreeError::Unreadable {
-        path: path.to_owned(),
-        errno,
     }
 }
 

@@ -8,7 +8,6 @@
 #![expect(clippy::disallowed_methods, reason = "removes a half-made copy")]
 
 pub use crate::workspace::bounds::{CopyError, CopyLimits};
-use crate::workspace::manifest::{Manifest, ManifestRecorder};
 use crate::workspace::selection::{self, Selection};
 use crate::workspace::tree::{Directory, HardLinks, Next, Node, Tree, TreeError, Visit, Visitor, errno_of};
 use nix::errno::Errno;
@@ -44,13 +43,6 @@ pub struct Progress {
     pub total_bytes: u64,
 }
 
-/// What came of a copy.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Copied {
-    pub manifest: Manifest,
-    pub skipped: Skipped,
-}
-
 /// What was not copied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Skipped {
@@ -67,10 +59,8 @@ pub struct Skipped {
 /// How many unreadable paths are named.
 const MAX_NAMED: usize = 16;
 
-/// Told of every entry of the copy as it arrived there.
+/// Told of every file and link of the copy as it arrived there.
 pub trait Recorder {
-    fn directory(&mut self, path: PathBuf, mode: u32);
-
     fn symlink(&mut self, path: PathBuf, target: PathBuf);
 
     /// A file's content follows; it had this size when it was opened, and may have another by now.
@@ -91,27 +81,6 @@ pub struct CopyJob {
     pub selection: Selection,
     pub limits: CopyLimits,
     pub owner: CopyOwner,
-}
-
-/// Copies a whole folder, with its manifest.
-pub fn copy(
-    source: &Path,
-    destination: &Path,
-    limits: &CopyLimits,
-    owner: CopyOwner,
-    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-) -> Result<Copied, CopyError> {
-    let job = CopyJob {
-        source: source.to_owned(),
-        destination: destination.to_owned(),
-        selection: Selection::Everything,
-        limits: limits.clone(),
-        owner,
-    };
-    let mut recorder = ManifestRecorder::default();
-    let skipped = take(&job, &mut recorder, progress)?;
-    let manifest = recorder.manifest;
-    Ok(Copied { manifest, skipped })
 }
 
 /// Makes a copy. Blocks: not for a runtime thread. `progress` is called after every entry and piece; breaking cancels.
@@ -274,11 +243,10 @@ impl Visitor for Copier<'_> {
     fn visit(&mut self, visit: Visit<'_>) -> Result<Next, CopyError> {
         self.open_parent(&visit.path)?;
         match visit.node {
-            Node::Directory { mode } => {
+            Node::Directory { .. } => {
                 mkdirat(&self.parent.1, visit.name, Mode::S_IRWXU)
                     .map_err(|errno| self.write_error(&visit.path, errno))?;
-                self.directories.push((visit.path.clone(), visit.stat));
-                self.recorder.directory(visit.path, mode);
+                self.directories.push((visit.path, visit.stat));
             }
             Node::File { .. } => self.file(&visit)?,
             Node::Symlink => self.symlink(&visit)?,
@@ -490,246 +458,4 @@ fn clone_blocks(from: &File, to: &File) -> Result<(), Errno> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::quantity::ByteSize;
-    use crate::config::{Origin, Sourced};
-    use crate::workspace::manifest::{Digest, Entry};
-    use std::fs;
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-
-    fn limits(mib: u64, files: u64) -> CopyLimits {
-        CopyLimits {
-            bytes: Sourced::new(ByteSize::from_mib(mib), Origin::Default),
-            files: Sourced::new(files, Origin::Default),
-        }
-    }
-
-    fn go_on(_: Progress) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-
-    struct Bench {
-        dir: tempfile::TempDir,
-        source: PathBuf,
-    }
-
-    fn bench() -> Bench {
-        let dir = tempfile::tempdir().unwrap();
-        let source = dir.path().join("source");
-        fs::create_dir(&source).unwrap();
-        Bench { dir, source }
-    }
-
-    impl Bench {
-        fn destination(&self) -> PathBuf {
-            self.dir.path().join("copy")
-        }
-
-        fn copy(&self, limits: &CopyLimits) -> Result<Copied, CopyError> {
-            copy(&self.source, &self.destination(), limits, CopyOwner::Caller, &mut go_on)
-        }
-    }
-
-    fn chmod(path: &Path, mode: u32) {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-
-    #[test]
-    fn content_modes_times_and_links_are_kept() {
-        let bench = bench();
-        let at = |name: &str| bench.source.join(name);
-        fs::create_dir(at("read-only")).unwrap();
-        fs::write(at("read-only/script"), "#!/bin/sh\n").unwrap();
-        chmod(&at("read-only/script"), 0o4755);
-        let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 5);
-        fs::File::open(at("read-only/script"))
-            .unwrap()
-            .set_modified(old)
-            .unwrap();
-        fs::hard_link(at("read-only/script"), at("second")).unwrap();
-        chmod(&at("read-only"), 0o555);
-        symlink("/etc/passwd", at("link")).unwrap();
-        fs::write(at("large"), vec![b'x'; PIECE * 2 + 1]).unwrap();
-        let copied = bench.copy(&limits(1, 100)).unwrap();
-
-        let copy = bench.destination();
-        let script = fs::metadata(copy.join("read-only/script")).unwrap();
-        assert_eq!((script.mode() & 0o7777, script.nlink()), (0o755, 1));
-        assert_eq!(script.modified().unwrap(), old);
-        assert_eq!(fs::metadata(copy.join("read-only")).unwrap().mode() & 0o7777, 0o555);
-        assert_eq!(fs::read_link(copy.join("link")).unwrap(), Path::new("/etc/passwd"));
-        assert_eq!(fs::read(copy.join("large")).unwrap(), fs::read(at("large")).unwrap());
-        let second = Entry::File {
-            mode: 0o755,
-            size: 10,
-            sha256: Digest::of(b"#!/bin/sh\n"),
-        };
-        assert_eq!(copied.manifest.entries.get(Path::new("second")), Some(&second));
-        assert_eq!(copied.manifest.entries.len(), 5);
-        assert_eq!(copied.skipped, Skipped::default());
-        chmod(&at("read-only"), 0o755);
-        chmod(&copy.join("read-only"), 0o755);
-    }
-
-    #[test]
-    fn what_is_no_file_is_counted_and_names_are_bytes() {
-        let bench = bench();
-        nix::unistd::mkfifo(&bench.source.join("fifo"), Mode::S_IRWXU).unwrap();
-        let name = OsStr::from_bytes(b"\xff\n");
-        fs::write(bench.source.join(name), "x").unwrap();
-        let copied = bench.copy(&limits(1, 100)).unwrap();
-        assert_eq!(copied.skipped.special, 1);
-        assert_eq!(fs::read(bench.destination().join(name)).unwrap(), b"x");
-        assert_eq!(copied.manifest.entries.len(), 1);
-    }
-
-    #[test]
-    fn limits_are_refused_with_the_setting_before_anything_stays() {
-        let bench = bench();
-        fs::write(bench.source.join("a"), vec![0; (1 << 20) + 1]).unwrap();
-        fs::write(bench.source.join("b"), "").unwrap();
-        let name = bench.source.display().to_string();
-        let bytes = bench
-            .copy(&limits(1, 100))
-            .unwrap_err()
-            .to_string()
-            .replace(&name, "SOURCE");
-        insta::assert_snapshot!(bytes, @"SOURCE holds 1048577 bytes (1.0 MiB) in files, more than limits.workspace = 1.0 MiB (default) allows to copy; raise limits.workspace, or work on a smaller folder");
-        let files = bench
-            .copy(&limits(10, 1))
-            .unwrap_err()
-            .to_string()
-            .replace(&name, "SOURCE");
-        insta::assert_snapshot!(files, @"SOURCE holds more than 1 files and directories, which is what workspace.max_files (default) allows to copy; raise workspace.max_files, or work on a smaller folder");
-        assert!(!bench.destination().exists());
-        assert!(bench.copy(&limits(2, 2)).is_ok());
-    }
-
-    #[test]
-    fn a_file_that_grows_meanwhile_meets_the_limit_and_leaves_nothing() {
-        let bench = bench();
-        fs::write(bench.source.join("a"), "1").unwrap();
-        fs::write(bench.source.join("b"), "1").unwrap();
-        let grow = bench.source.join("b");
-        let mut progress = |_: Progress| {
-            fs::write(&grow, vec![0; 1 << 20]).unwrap();
-            ControlFlow::Continue(())
-        };
-        let error = copy(
-            &bench.source,
-            &bench.destination(),
-            &limits(1, 9),
-            CopyOwner::Caller,
-            &mut progress,
-        );
-        assert!(matches!(error.unwrap_err(), CopyError::TooManyBytes { .. }));
-        assert!(!bench.destination().exists());
-    }
-
-    #[test]
-    fn what_vanishes_or_becomes_a_link_meanwhile_is_skipped() {
-        let bench = bench();
-        for name in ["a", "b", "c"] {
-            fs::write(bench.source.join(name), "1").unwrap();
-        }
-        fs::create_dir(bench.source.join("d")).unwrap();
-        let at = |name: &str| bench.source.join(name);
-        let mut raced = false;
-        let mut progress = |_: Progress| {
-            if !std::mem::replace(&mut raced, true) {
-                fs::remove_file(at("b")).unwrap();
-                fs::remove_file(at("c")).unwrap();
-                symlink("/etc/passwd", at("c")).unwrap();
-                fs::remove_dir(at("d")).unwrap();
-                symlink("/etc", at("d")).unwrap();
-            }
-            ControlFlow::Continue(())
-        };
-        let copied = copy(
-            &bench.source,
-            &bench.destination(),
-            &limits(1, 9),
-            CopyOwner::Caller,
-            &mut progress,
-        )
-        .unwrap();
-        assert!(copied.manifest.entries.contains_key(Path::new("a")));
-        // Links were copied as links, and what they point at was not.
-        for name in ["c", "d"] {
-            assert!(
-                fs::symlink_metadata(bench.destination().join(name))
-                    .unwrap()
-                    .is_symlink(),
-                "{name}"
-            );
-        }
-        assert!(!bench.destination().join("b").exists());
-        assert_eq!(copied.skipped.vanished, 1);
-    }
-
-    #[test]
-    fn a_cancelled_copy_leaves_nothing() {
-        let bench = bench();
-        fs::write(bench.source.join("a"), "1").unwrap();
-        let error = copy(
-            &bench.source,
-            &bench.destination(),
-            &limits(1, 9),
-            CopyOwner::Caller,
-            &mut |_| ControlFlow::Break(()),
-        );
-        assert!(matches!(error.unwrap_err(), CopyError::Cancelled));
-        assert!(!bench.destination().exists());
-    }
-
-    #[test]
-    fn a_copy_into_itself_or_over_something_is_refused() {
-        let bench = bench();
-        let inside = bench.source.join("copy");
-        let error = copy(&bench.source, &inside, &limits(1, 9), CopyOwner::Caller, &mut go_on).unwrap_err();
-        assert!(matches!(error, CopyError::Nested { .. }));
-        assert!(!inside.exists());
-        fs::create_dir(bench.destination()).unwrap();
-        fs::write(bench.destination().join("precious"), "").unwrap();
-        assert!(matches!(
-            bench.copy(&limits(1, 9)).unwrap_err(),
-            CopyError::Write {
-                errno: Errno::EEXIST,
-                ..
-            }
-        ));
-        assert!(bench.destination().join("precious").exists());
-    }
-
-    #[test]
-    fn progress_ends_at_its_totals() {
-        let bench = bench();
-        fs::create_dir(bench.source.join("d")).unwrap();
-        fs::write(bench.source.join("d/a"), "12345").unwrap();
-        let mut last = Progress::default();
-        let mut progress = |now: Progress| {
-            assert!(now.files >= last.files && now.bytes >= last.bytes);
-            last = now;
-            ControlFlow::Continue(())
-        };
-        copy(
-            &bench.source,
-            &bench.destination(),
-            &limits(1, 9),
-            CopyOwner::Caller,
-            &mut progress,
-        )
-        .unwrap();
-        assert_eq!(
-            last,
-            Progress {
-                files: 2,
-                bytes: 5,
-                total_files: 2,
-                total_bytes: 5
-            }
-        );
-    }
-}
+mod tests;

@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Ends a stream that is not whole with an error (`--done`), and looks for no deltas.
-pub const ARGS: &[&str] = &["--quiet", "--done", "--depth=0", "--date-format=raw"];
+/// Ends a stream that is not whole with an error (`--done`), looks for no deltas, and lets a commit take the reference of
+/// one that it does not come from.
+pub const ARGS: &[&str] = &["--quiet", "--done", "--force", "--depth=0", "--date-format=raw"];
 
 /// Where the commit is kept from a collection of garbage.
 pub const REFERENCE: &str = "refs/heads/snapshot";
@@ -19,16 +20,28 @@ pub struct Import<W> {
 
 impl<W: Write> Import<W> {
     /// `start` is the tree (or commit) that the new one is told against; none is the empty one.
-    pub fn begin(mut out: W, start: Option<&ObjectId>) -> io::Result<Self> {
-        writeln!(
-            out,
-            "commit {REFERENCE}\nmark :1\ncommitter codex-mcp <codex-mcp@localhost> 0 +0000\ndata 0"
-        )?;
+    pub fn begin(out: W, start: Option<&ObjectId>) -> io::Result<Self> {
+        let mut out = Self::commit(out)?;
         if let Some(tree) = start {
             // The empty path is the root.
             writeln!(out, "M 040000 {tree} \"\"")?;
         }
         Ok(Self { out })
+    }
+
+    /// Begins a commit that comes from another, and is told against its tree.
+    pub fn after(out: W, parent: &ObjectId) -> io::Result<Self> {
+        let mut out = Self::commit(out)?;
+        writeln!(out, "from {parent}")?;
+        Ok(Self { out })
+    }
+
+    fn commit(mut out: W) -> io::Result<W> {
+        writeln!(
+            out,
+            "commit {REFERENCE}\nmark :1\ncommitter codex-mcp <codex-mcp@localhost> 0 +0000\ndata 0"
+        )?;
+        Ok(out)
     }
 
     /// Names what git has already.

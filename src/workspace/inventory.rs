@@ -68,8 +68,6 @@ fn file_id(tree: &Tree, path: &Path, format: ObjectFormat) -> Result<crate::work
 }
 
 impl Recorder for InventoryRecorder {
-    fn directory(&mut self, _: PathBuf, _: u32) {}
-
     fn symlink(&mut self, path: PathBuf, target: PathBuf) {
         let id = blob_id(self.format, target.as_os_str().as_bytes());
         let mode = Mode::Symlink;

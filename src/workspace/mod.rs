@@ -18,13 +18,14 @@
 //! - [`shadow`]: a session's private git directory, with the baseline.
 //! - [`inner_git`]: the copy's own `.git`.
 //! - [`snapshot`]: takes a snapshot of a folder: the copy, its `.git`, the baseline.
+//! - [`ignore`]: what the `.gitignore` files of a tree say.
 //! - [`compare`]: the container's tree against the baseline, as a second tree beside the shadow.
 //! - [`changes`]: what git says of the two trees: files, figures, patch.
-//! - [`manifest`]: what a copy held when it was made.
-//! - [`diff`]: manifest against tree → changes.
-//! - [`patch`]: changes → a patch in git's form (pure).
+//! - [`advance`]: the baseline follows what was applied.
+//! - [`sweep`]: what a dead process left in a shadow.
 //! - [`apply`]: the only writer to the user's folder.
 
+pub mod advance;
 pub mod apply;
 pub mod bind;
 pub mod blob;
@@ -32,18 +33,17 @@ pub mod bounds;
 pub mod changes;
 pub mod compare;
 pub mod copy;
-pub mod diff;
 pub mod fast_import;
 #[cfg(test)]
 mod fixtures;
 pub mod git;
+pub mod ignore;
 pub mod inner_git;
 pub mod inventory;
 pub mod listing;
-pub mod manifest;
-pub mod patch;
 pub mod root;
 pub mod selection;
 pub mod shadow;
 pub mod snapshot;
+pub mod sweep;
 pub mod tree;

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 /// What of a folder is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    Everything,
     /// All but what is called `.git`, at any depth.
     WithoutGit,
     /// These, sorted by path, each once; directories on the way as needed. No `.git` anywhere.
@@ -37,7 +36,6 @@ pub enum Extent {
 /// mentioned: they were deleted.
 pub fn walk<V: Visitor>(tree: &Tree, selection: &Selection, max_entries: u64, visitor: &mut V) -> Result<(), V::Error> {
     match selection {
-        Selection::Everything => tree.walk(max_entries, visitor),
         Selection::WithoutGit => tree.walk(max_entries, &mut NoGit(visitor)),
         Selection::Listed(files) => listed(tree, files, max_entries, visitor),
     }
@@ -278,15 +276,10 @@ mod tests {
     }
 
     #[test]
-    fn git_directories_are_hidden_unless_all_is_wanted() {
+    fn git_directories_are_hidden_and_nothing_else() {
         let hidden = seen(&Selection::WithoutGit, 100).unwrap();
         assert!(hidden.iter().all(|path| !path.contains(".git")), "{hidden:?}");
         assert!(hidden.contains(&"ignored".to_owned()));
-        assert!(
-            seen(&Selection::Everything, 100)
-                .unwrap()
-                .contains(&"sub/.git/config".to_owned())
-        );
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! A session's private git directory: the objects and the commit of the baseline. No container ever sees it.
+//! A session's private git directory: the objects and the commits of the baselines. No container ever sees it.
+//!
+//! The first baseline is the copy as it was made; [`super::advance`] moves on from it.
 
 use crate::workspace::blob::{Entry, Inventory, Mode};
 use crate::workspace::fast_import::{self, Import};
@@ -20,10 +22,13 @@ use tokio_util::sync::CancellationToken;
 /// What a list of all files may take, in bytes.
 pub(in crate::workspace) const MANY_LINES: Stdout = Stdout::Memory(512 << 20);
 
-/// Which state later ones are compared with; kept in the session's record.
+/// The commit that the baseline has moved on to; there is none as long as it is the first.
+pub(in crate::workspace) const BASELINE: &str = "refs/codex-mcp/baseline";
+
+/// Which state later ones are compared with; the first is kept in the session's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// A commit of the shadow without parents. Its tree is the copy as it was made, byte by byte.
+    /// A commit of the shadow. The first has no parents, and its tree is the copy as it was made, byte by byte.
     pub commit: ObjectId,
     pub object_format: ObjectFormat,
 }
@@ -46,6 +51,11 @@ pub enum ShadowError {
     Feed(#[source] io::Error),
     #[error("the workspace could not be compared with its baseline in {0:?}; the changes are still in it")]
     TooSlow(std::time::Duration),
+    #[error(
+        "another process moved the session's baseline meanwhile; nothing is lost: compare and apply again, and what the \
+         folder has already is found to be there"
+    )]
+    Moved,
 }
 
 /// An open shadow.
@@ -53,31 +63,47 @@ pub enum ShadowError {
 pub struct Shadow {
     pub(in crate::workspace) git: Git,
     pub(in crate::workspace) repository: OwnRepository,
-    pub(in crate::workspace) baseline: Baseline,
+    /// Where the session began.
+    pub(in crate::workspace) first: Baseline,
 }
 
 impl Shadow {
     /// The shadow at this absolute path, as [`super::snapshot::take`] made it.
-    pub fn open(git: Git, git_dir: PathBuf, baseline: Baseline) -> Self {
+    pub fn open(git: Git, git_dir: PathBuf, first: Baseline) -> Self {
         Self {
             git,
             repository: OwnRepository { git_dir },
-            baseline,
+            first,
         }
     }
 
-    pub fn baseline(&self) -> &Baseline {
-        &self.baseline
-    }
-
-    /// Every file of the baseline.
-    pub(in crate::workspace) async fn files(&self, cancel: &CancellationToken) -> Result<Inventory, ShadowError> {
-        let tree = list(&self.git, &self.repository, &self.baseline.commit, cancel).await?;
+    /// Every file of a baseline.
+    pub(in crate::workspace) async fn files(
+        &self,
+        commit: &ObjectId,
+        cancel: &CancellationToken,
+    ) -> Result<Inventory, ShadowError> {
+        let tree = list(&self.git, &self.repository, commit, cancel).await?;
         // The baseline was written from an inventory, so every entry is one.
         Ok(tree
             .into_iter()
             .filter_map(|(path, entry)| Some((path, entry?)))
             .collect())
+    }
+}
+
+/// Where [`BASELINE`] points.
+pub(in crate::workspace) async fn reference(
+    git: &Git,
+    own: &OwnRepository,
+    cancel: &CancellationToken,
+) -> Result<Option<ObjectId>, ShadowError> {
+    let command = git.work(own, "for-each-ref", &["--format=%(objectname)", BASELINE]);
+    let name = command.name.clone();
+    let answer = run::run(command, Stdin::Empty, FEW_LINES, cancel).await?;
+    match answer.trim_ascii_end() {
+        b"" => Ok(None),
+        id => Ok(Some(ObjectId::parse(id).map_err(|_| GitError::answer(&name, &answer))?)),
     }
 }
 

@@ -294,13 +294,13 @@ async fn pack(
     let Some((history, commit)) = history.and_then(|history| Some((history, history.repository.head.commit()?))) else {
         return Ok(None);
     };
-    let below = own.git_dir.join("objects/pack");
     let cuts: &[ObjectId] = match history.cut {
         HistoryCut::AsItIs => &[],
         HistoryCut::ByStdin => &history.shallow,
     };
     let question = SourceQuestion::Pack {
-        below: &below,
+        into: own,
+        objects: &history.repository.objects,
         cut: history.cut,
     };
     let command = git.ask(&history.repository.source, question);

@@ -49,7 +49,8 @@ pub use report::{Applied, Effect, Listed, Preview, Written};
 use crate::workspace::apply::decide::{HostFacts, Step};
 use crate::workspace::apply::host::HostFolder;
 use crate::workspace::apply::journal::{Held, Journal, Phase, Slot};
-use crate::workspace::apply::perform::EffectError;
+use crate::workspace::apply::path::RelativePath;
+use crate::workspace::apply::perform::{EffectError, Left};
 use crate::workspace::apply::prepare::{Prepared, prepare};
 use crate::workspace::compare::TreeChange;
 use crate::workspace::git::ObjectFormat;
@@ -142,6 +143,7 @@ pub async fn apply(
             return Err(unprepared.err().unwrap_or(ApplyError::Cancelled));
         }
     };
+    let mut brought = prepared.brought();
     let plan = Plan::of(prepared, request);
     let left = blocking(move || {
         let left = plan.perform(&held);
@@ -149,7 +151,10 @@ pub async fn apply(
         left
     })
     .await?;
+    brought.retain(|path| !left.iter().any(|(left, _)| left == path));
+    let left: Vec<Listed> = report::listed(&left).collect();
     Ok(Applied {
+        brought: brought.iter().map(|path| path.as_path().to_owned()).collect(),
         files: preview
             .would_write
             .into_iter()
@@ -225,7 +230,7 @@ impl Plan {
     }
 
     /// The order that makes it whole or not at all. Returns what the user changed in the last moment.
-    fn perform(mut self, held: &Held) -> Result<Vec<Listed>, ApplyError> {
+    fn perform(mut self, held: &Held) -> Result<Vec<(RelativePath, Left)>, ApplyError> {
         if self.journal.tasks.is_empty() {
             return Ok(Vec::new());
         }
@@ -263,14 +268,14 @@ impl Plan {
 }
 
 /// Finishes a committed journal and removes it.
-fn carry_out(folder: &HostFolder, journal: &Journal, held: &Held) -> Result<Vec<Listed>, ApplyError> {
+fn carry_out(folder: &HostFolder, journal: &Journal, held: &Held) -> Result<Vec<(RelativePath, Left)>, ApplyError> {
     let unfinished = |error: ApplyError| ApplyError::Unfinished {
         journal: held.slot.journal(),
         error: Box::new(error),
     };
     let left = perform::carry_out(folder, journal).map_err(|error| unfinished(ApplyError::Effect(error)))?;
     held.remove().map_err(|error| unfinished(error.into()))?;
-    Ok(report::listed(&left).collect())
+    Ok(left)
 }
 
 /// The paths at which the host is no longer what was decided on.

@@ -67,6 +67,15 @@ impl Prepared {
         self.decision.steps.iter().filter_map(id).collect()
     }
 
+    /// The files that the host has as the session does once the steps are done.
+    pub fn brought(&self) -> Vec<RelativePath> {
+        let steps = self.decision.steps.iter();
+        let written = steps
+            .filter(|step| Written::of(step).is_some())
+            .map(|step| step.path().clone());
+        written.chain(self.decision.already.iter().cloned()).collect()
+    }
+
     /// The deepest directory above a path that is there, and stays.
     pub fn nearest_directory(&self, path: &RelativePath) -> Option<RelativePath> {
         let there = |above: &RelativePath| self.facts.found.get(above) == Some(&Found::Directory);

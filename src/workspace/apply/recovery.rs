@@ -4,7 +4,7 @@ use crate::workspace::apply::error::ApplyError;
 use crate::workspace::apply::host::HostFolder;
 use crate::workspace::apply::journal::{Held, Journal, Patch, Phase, Slot};
 use crate::workspace::apply::perform;
-use crate::workspace::apply::report::{Listed, Written};
+use crate::workspace::apply::report::{Listed, Written, listed};
 use crate::workspace::apply::{blocking, carry_out};
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,7 @@ pub fn finish(held: &Held) -> Result<Option<Recovered>, ApplyError> {
             RecoveryEnd::RolledBack
         }
         Phase::Committed => {
-            let left = carry_out(&folder, &journal, held)?;
+            let left: Vec<Listed> = listed(&carry_out(&folder, &journal, held)?).collect();
             RecoveryEnd::Finished {
                 files: written(&journal, &left),
                 left,

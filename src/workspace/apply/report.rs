@@ -5,6 +5,7 @@ use crate::workspace::apply::decide::{State, Step};
 use crate::workspace::apply::path::RelativePath;
 use crate::workspace::git::ObjectId;
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// A path and why it is in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -89,6 +90,9 @@ pub struct Applied {
     pub already: Vec<Untrusted>,
     /// Changed on the host in the moment of writing: they stay as they are there.
     pub left: Vec<Listed>,
+    /// What the host has of the session now, for the baseline: what was written, and what was there already.
+    #[serde(skip)]
+    pub brought: Vec<PathBuf>,
     pub base: ObjectId,
     pub patch_sha256: String,
 }

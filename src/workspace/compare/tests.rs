@@ -1,10 +1,13 @@
 //! What a hostile tree can and can't bring.
 #![expect(clippy::disallowed_methods, reason = "tests make and read files")]
 
+use super::reader::SMALL;
 use super::*;
 use crate::config::History;
 use crate::workspace::fixtures::{BOUNDS, Scene, write};
+use crate::workspace::git::run::GitError;
 use crate::workspace::snapshot::Taken;
+use crate::workspace::tree::TreeError;
 use nix::sys::stat::Mode as Permissions;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -193,23 +196,83 @@ async fn entries_and_time_are_bounded() {
         .compare(&scene.workspace(), &BOUNDS, &cancel)
         .await
         .unwrap_err();
-    assert!(
-        matches!(error, ShadowError::Git(crate::workspace::git::run::GitError::Cancelled)),
-        "{error}"
-    );
+    assert!(matches!(error, ShadowError::Git(GitError::Cancelled)), "{error}");
 }
 
-#[test]
-fn what_lies_below_follows_at_once() {
-    let entry = Entry {
-        mode: Mode::File,
-        id: blob_id(ObjectFormat::Sha1, b""),
-    };
-    let inventory: Inventory = ["a-b", "a/b", "a.c"]
-        .into_iter()
-        .map(|path| (PathBuf::from(path), entry.clone()))
+/// What git itself offers to track in the copy.
+fn added_of_git(scene: &Scene) -> std::collections::BTreeSet<String> {
+    let status = scene.inside(&["status", "--porcelain", "-z", "--untracked-files=all"]);
+    let lines = status.split('\0').filter_map(|line| line.strip_prefix("?? "));
+    lines.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn what_the_trees_own_rules_ignore_is_no_change() {
+    let scene = Scene::repository();
+    for path in ["kept.o", "target/tracked", "src/main", "was-file"] {
+        scene.write(path, "1");
+    }
+    scene.write(".gitignore", "*.log\n");
+    scene.run(&["add", "-f", "-A"]);
+    scene.run(&["commit", "-q", "-m", "one"]);
+    let taken = scene.take(History::Head).await;
+    let copy = scene.workspace();
+    // As it is now, not as it was: a tool writes such lines beside what it makes.
+    write(
+        &copy,
+        ".gitignore",
+        "*.log\ntarget/\nnode_modules\n*.o\nwas-file\n!src/keep.o\n",
+    );
+    for path in [
+        "target/debug/a",
+        "target/b",
+        "node_modules/x/index",
+        "src/a.o",
+        "src/keep.o",
+        "src/new",
+        "sub/one.log",
+    ] {
+        write(&copy, path, "2");
+    }
+    write(&copy, "sub/.gitignore", "!one.log\n");
+    write(&copy, "sub/two.log", "2");
+    write(&copy, "kept.o", "2");
+    write(&copy, "target/tracked", "2");
+    fs::remove_file(copy.join("was-file")).unwrap();
+    write(&copy, "was-file/in", "2");
+    let comparison = compare(&scene, &taken, &BOUNDS).await.unwrap();
+    let changes = &comparison.changes;
+    let told: std::collections::BTreeSet<String> = changes
+        .iter()
+        .filter(|change| change.old.is_none())
+        .map(|change| change.path.to_str().unwrap().to_owned())
         .collect();
-    assert!(has_below(&inventory, Path::new("a")));
-    assert!(!has_below(&inventory, Path::new("a-b")));
-    assert!(!has_below(&inventory, Path::new("b")));
+    assert_eq!(told, added_of_git(&scene));
+    assert_eq!(
+        told.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["src/keep.o", "src/new", "sub/.gitignore", "sub/one.log"]
+    );
+    let rest: Vec<_> = changes
+        .iter()
+        .filter(|change| change.old.is_some())
+        .map(|change| change.path.to_str().unwrap())
+        .collect();
+    assert_eq!(rest, [".gitignore", "kept.o", "target/tracked", "was-file"]);
+    // target/b, target/debug, node_modules, src/a.o, sub/two.log, and was-file.
+    assert_eq!(comparison.ignored, 6);
+    agrees_with_git(&comparison).await;
+}
+
+#[tokio::test]
+async fn patterns_that_are_not_read_are_said_to_be_so_and_come_over() {
+    let (scene, taken) = taken().await;
+    write(
+        &scene.workspace(),
+        ".gitignore",
+        format!("a-*\n{}", "#".repeat(1 << 20)),
+    );
+    write(&scene.workspace(), "a-new", "x");
+    let comparison = compare(&scene, &taken, &BOUNDS).await.unwrap();
+    assert_eq!(told(&comparison), [(".gitignore", false, true), ("a-new", false, true)]);
+    assert_eq!(reasons(&comparison), [(".gitignore", WithheldReason::Patterns)]);
 }

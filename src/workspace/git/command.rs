@@ -6,8 +6,10 @@
 
 use crate::supervise::command::CommandLine;
 use crate::supervise::environment::Environment;
+use crate::workspace::fast_import::quoted;
 use crate::workspace::git::ObjectId;
 use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,9 +69,11 @@ pub enum SourceQuestion<'q> {
     CommonDirectory,
     /// Every commit that HEAD reaches, its parents behind it on the line.
     Commits,
-    /// A pack of what stdin names, below this directory as `pack-ID.pack`.
+    /// A pack of what stdin names, into a repository of ours.
     Pack {
-        below: &'q Path,
+        into: &'q OwnRepository,
+        /// The source's own directory of objects.
+        objects: &'q Path,
         cut: HistoryCut,
     },
 }
@@ -104,6 +108,7 @@ impl Git {
         let mut head = vec![OsString::from("--git-dir"), source.git_dir.clone().into()];
         let mut reads = Reads::Nothing;
         let mut limit = QUICK;
+        let mut objects: Vec<(OsString, OsString)> = Vec::new();
         let args: Vec<OsString> = match question {
             SourceQuestion::Tracked | SourceQuestion::Untracked => {
                 head.extend(["--work-tree".into(), source.work_tree.clone().into()]);
@@ -123,8 +128,18 @@ impl Git {
                 limit = LONG;
                 os(&["--parents", "HEAD"])
             }
-            SourceQuestion::Pack { below, cut } => {
+            SourceQuestion::Pack {
+                into,
+                objects: source,
+                cut,
+            } => {
                 limit = LONG;
+                // A pack is written where the objects are, and then renamed. So ours is where they are, and the source's are only
+                // looked up: it may lie on another file system, and is not ours to write to in any case.
+                let ours = into.git_dir.join("objects");
+                let source = OsString::from_vec(quoted(source.as_os_str().as_bytes()));
+                objects.push(("GIT_ALTERNATE_OBJECT_DIRECTORIES".into(), source));
+                objects.push(("GIT_OBJECT_DIRECTORY".into(), ours.clone().into()));
                 // Deltas are taken over as they are and none is looked for: that is what takes time.
                 let mut args = os(&["--revs", "--window=0", "--delta-base-offset", "--quiet"]);
                 if cut == HistoryCut::ByStdin {
@@ -132,7 +147,7 @@ impl Git {
                     args.push("--shallow".into());
                 }
                 // It appends `-ID.pack`.
-                args.push(below.join("pack").into());
+                args.push(ours.join("pack/pack").into());
                 args
             }
         };
@@ -143,7 +158,13 @@ impl Git {
             SourceQuestion::Pack { .. } => "pack-objects",
             SourceQuestion::Head | SourceQuestion::Format | SourceQuestion::CommonDirectory => "rev-parse",
         };
-        self.spell(&head, verb, args, &source.folder, limit, reads)
+        let mut command = self.spell(&head, verb, args, &source.folder, limit, reads);
+        if !objects.is_empty() {
+            let fixed = command.environment.iter();
+            let fixed = fixed.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            command.environment = fixed.chain(objects).collect();
+        }
+        command
     }
 
     /// The directory that git would run hooks from in this folder, as every layer of the user's configuration together says;
@@ -321,6 +342,12 @@ mod tests {
         }
     }
 
+    fn own() -> OwnRepository {
+        OwnRepository {
+            git_dir: "/shadow".into(),
+        }
+    }
+
     fn shown(command: &GitCommand) -> String {
         let variables: Vec<String> = command
             .environment
@@ -337,14 +364,30 @@ mod tests {
     }
 
     #[test]
+    fn a_pack_is_written_among_our_objects() {
+        let (own, objects) = (own(), Path::new("/src/\"a\":/objects"));
+        let command = git().ask(
+            &source(),
+            SourceQuestion::Pack {
+                into: &own,
+                objects,
+                cut: HistoryCut::AsItIs,
+            },
+        );
+        let value = |name| command.environment.get(name).map(OsStr::to_owned);
+        assert_eq!(value("GIT_OBJECT_DIRECTORY"), Some("/shadow/objects".into()));
+        let alternates = value("GIT_ALTERNATE_OBJECT_DIRECTORIES");
+        assert_eq!(alternates, Some(r#""/src/\"a\":/objects""#.into()));
+        assert_eq!(value("GIT_CONFIG_GLOBAL"), Some("/dev/null".into()));
+    }
+
+    #[test]
     fn only_the_list_of_untracked_files_knows_the_users_home() {
-        let below = Path::new("/shadow/objects/pack");
+        let (own, objects) = (own(), Path::new("/src/.git/objects"));
         let pack = SourceQuestion::Pack {
-            below,
+            into: &own,
+            objects,
             cut: HistoryCut::ByStdin,
-        };
-        let own = OwnRepository {
-            git_dir: "/shadow".into(),
         };
         let commands = [
             git().ask(&source(), SourceQuestion::Tracked),
@@ -366,7 +409,7 @@ mod tests {
 
     #[test]
     fn what_follows_the_head_is_what_was_asked() {
-        let below = Path::new("/shadow/objects/pack");
+        let (own, objects) = (own(), Path::new("/src/.git/objects"));
         let tail = |command: &GitCommand| {
             let words: Vec<String> = command
                 .command
@@ -386,11 +429,13 @@ mod tests {
             SourceQuestion::CommonDirectory,
             SourceQuestion::Commits,
             SourceQuestion::Pack {
-                below,
+                into: &own,
+                objects,
                 cut: HistoryCut::AsItIs,
             },
             SourceQuestion::Pack {
-                below,
+                into: &own,
+                objects,
                 cut: HistoryCut::ByStdin,
             },
         ];

@@ -80,6 +80,11 @@ impl ObjectId {
         pairs.collect::<Result<_, _>>().map(Self)
     }
 
+    /// What git writes where there is no object.
+    pub(in crate::workspace) fn none(format: ObjectFormat) -> Self {
+        Self(vec![0; format.id_length()].into())
+    }
+
     /// From a digest's bytes.
     pub(in crate::workspace) fn from_digest(digest: &[u8]) -> Self {
         Self(digest.into())

@@ -28,6 +28,8 @@ pub struct Repository {
     pub format: ObjectFormat,
     /// The commits at which the repository's own history is cut; none where it is whole.
     pub shallow: Vec<ObjectId>,
+    /// Where its objects are; worktrees of one repository share them.
+    pub objects: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,15 +94,15 @@ pub async fn facts(git: &Git, folder: &Path, cancel: &CancellationToken) -> Resu
     }
     let (format, is_shallow) = format(git, &source, cancel).await?;
     let head = head(git, &source, cancel).await?;
+    let common = run::run(
+        git.ask(&source, SourceQuestion::CommonDirectory),
+        Stdin::Empty,
+        FEW_LINES,
+        cancel,
+    );
+    // Relative to where git ran.
+    let common = folder.join(one_path(common.await?));
     let shallow = if is_shallow {
-        let common = run::run(
-            git.ask(&source, SourceQuestion::CommonDirectory),
-            Stdin::Empty,
-            FEW_LINES,
-            cancel,
-        );
-        // Relative to where git ran.
-        let common = folder.join(one_path(common.await?));
         shallow_commits(&common).await?
     } else {
         Vec::new()
@@ -110,6 +112,7 @@ pub async fn facts(git: &Git, folder: &Path, cancel: &CancellationToken) -> Resu
         head,
         format,
         shallow,
+        objects: common.join("objects"),
     })))
 }
 

@@ -389,3 +389,22 @@ async fn the_users_own_list_of_ignored_files_counts() {
     assert!(!scene.workspace().join("x.private").exists());
     assert!(scene.workspace().join("untracked").exists());
 }
+
+#[tokio::test]
+async fn another_file_system_is_no_obstacle_and_the_source_is_not_written_to() {
+    let scene = lived_in();
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    let place = elsewhere.path().canonicalize().unwrap();
+    let job = SnapshotJob {
+        workspace: place.join("workspace"),
+        shadow: place.join("shadow.git"),
+        ..scene.job(History::Head)
+    };
+    let objects = scene.at(".git/objects/pack");
+    // Even a file that comes and goes is seen in the directory's time.
+    let before = fs::metadata(&objects).unwrap().modified().unwrap();
+    scene.take_job(job).await.unwrap();
+    assert_eq!(fs::metadata(&objects).unwrap().modified().unwrap(), before);
+    let log = git_in(&place.join("workspace"), &["log", "--format=%H"]);
+    assert_eq!(log, scene.run(&["log", "--format=%H"]));
+}
