@@ -3,10 +3,10 @@
 use crate::support::client::McpClient;
 use crate::support::lane::Lane;
 use crate::support::world::World;
+use codex_mcp::session::store::record::EndCause;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -41,11 +41,7 @@ fn end_of_input_ends_everything(lane: Lane) {
     client.close_stdin();
     assert!(client.wait().success());
     assert_eq!(still(lane.containers(), &ours), [""; 0]);
-    assert!(
-        world.session_directories().is_empty(),
-        "{:?}",
-        world.session_directories()
-    );
+    assert_eq!(world.rests(EndCause::ServerEnded), 1, "its thread can be taken up");
 }
 
 /// Begins a turn that sleeps, and waits until it does.
@@ -75,8 +71,12 @@ fn sigterm_ends_five_live_turns(lane: Lane) {
     assert_eq!(
         still(lane.containers(), &ours),
         [""; 0],
-        "nothing is left when the server has ended"
+        "no container is left when the server has ended"
     );
+    assert_eq!(world.rests(EndCause::ServerEnded), 5);
+    for record in world.records() {
+        assert_eq!(record.end().and_then(|end| end.turn), Some(1), "its turn was interrupted");
+    }
     assert!(took < AFTER_SIGTERM, "took {took:?}");
     eprintln!("{}: SIGTERM with 5 live turns: {took:?}", lane.name());
 }
@@ -88,9 +88,20 @@ enum End {
     EndOfInput,
 }
 
-/// Ends the server as it is, and asserts that it takes everything with it in time.
+/// How far a session came, which is how much of it stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// Nobody worked in it: nothing.
+    ToNoThread,
+    /// The engine may be faster than we are: nothing, or a thread without a turn.
+    ToAThreadPerhaps,
+    /// All but the container.
+    ToATurn,
+}
+
+/// Ends the server as it is, and asserts that it takes everything with it in time but what somebody may come back to.
 #[track_caller]
-fn ends_cleanly(world: &World, mut client: McpClient, end: End) {
+fn ends_cleanly(world: &World, mut client: McpClient, end: End, came: Came) {
     let ours = world.container_names();
     assert_eq!(ours.len(), 1, "the launch or the turn is on its way: {ours:?}");
     let start = Instant::now();
@@ -102,11 +113,14 @@ fn ends_cleanly(world: &World, mut client: McpClient, end: End) {
     let took = start.elapsed();
     assert!(status.success(), "it ended in order, not by the signal: {status}");
     assert_eq!(still(world.lane.containers(), &ours), [""; 0], "a container is left");
-    assert_eq!(
-        world.session_directories(),
-        [""; 0].map(PathBuf::from),
-        "files are left"
-    );
+    let rest = world.rests(EndCause::ServerEnded);
+    assert_eq!(world.session_directories().len(), rest, "files of no session are left");
+    let turns: Vec<_> = world.records().iter().map(|record| record.end().and_then(|end| end.turn)).collect();
+    match came {
+        Came::ToNoThread => assert_eq!(turns, [], "a session that nobody worked in is left"),
+        Came::ToAThreadPerhaps => assert!(turns.len() <= 1, "{turns:?}"),
+        Came::ToATurn => assert_eq!(turns, [Some(1)]),
+    }
     assert!(took < AFTER_SIGTERM, "took {took:?}");
     eprintln!("{}: {end:?}: {took:?}", world.lane.name());
 }
@@ -138,7 +152,7 @@ fn ended_while_the_workspace_is_copied(lane: Lane, end: End) {
     };
     comes("the copy", || copied() > 0);
     assert!(copied() < 20_000, "the copy was over before its end could be asked for");
-    ends_cleanly(&world, client, end);
+    ends_cleanly(&world, client, end, Came::ToNoThread);
     assert!(world.model.requests().is_empty(), "the launch did not go on");
 }
 
@@ -160,13 +174,13 @@ fn at_run(world: &World, then: &str) -> McpClient {
 fn ended_while_the_engine_starts(lane: Lane, end: End) {
     let Some(world) = World::new(lane) else { return };
     let client = at_run(&world, ":");
-    ends_cleanly(&world, client, end);
+    ends_cleanly(&world, client, end, Came::ToAThreadPerhaps);
 }
 
 fn ended_while_the_engine_hangs(lane: Lane, end: End) {
     let Some(world) = World::new(lane) else { return };
     let client = at_run(&world, "exec sleep 1000");
-    ends_cleanly(&world, client, end);
+    ends_cleanly(&world, client, end, Came::ToNoThread);
 }
 
 fn ended_while_the_container_comes_up(lane: Lane, end: End) {
@@ -175,14 +189,14 @@ fn ended_while_the_container_comes_up(lane: Lane, end: End) {
     comes("the container", || {
         !still(lane.containers(), &world.container_names()).is_empty()
     });
-    ends_cleanly(&world, client, end);
+    ends_cleanly(&world, client, end, Came::ToAThreadPerhaps);
 }
 
 fn ended_while_a_turn_runs(lane: Lane, end: End) {
     let Some(world) = World::new(lane) else { return };
     let mut client = McpClient::start(&world);
     sleeping_turn(&mut client, 1003);
-    ends_cleanly(&world, client, end);
+    ends_cleanly(&world, client, end, Came::ToATurn);
 }
 
 fn sigterm_while_the_workspace_is_copied(lane: Lane) {
@@ -318,11 +332,11 @@ fn killing_the_container_ends_the_turn_with_a_reason(lane: Lane) {
 }
 
 /// What the session had changed is worth more than the container.
-fn a_lost_session_keeps_its_changes_as_a_patch(lane: Lane) {
+fn a_lost_session_keeps_its_changes(lane: Lane) {
     let Some(world) = World::new(lane) else { return };
     let mut client = McpClient::start(&world);
     let started = client.tool("codex", json!({"prompt": "#shell echo precious > work.txt"}));
-    let thread = started["structuredContent"]["threadId"].clone();
+    let thread = started["structuredContent"]["threadId"].as_str().unwrap().to_owned();
     let killed = lane
         .engine()
         .arg("kill")
@@ -331,15 +345,16 @@ fn a_lost_session_keeps_its_changes_as_a_patch(lane: Lane) {
         .status()
         .unwrap();
     assert!(killed.success());
-    // Until the server has noticed, a reply is answered with the reason; afterwards the thread is unknown.
-    let result = client.tool("codex-reply", json!({"threadId": thread, "prompt": "#text more"}));
-    assert_eq!(result["isError"], true, "{result:#}");
-    client.close_stdin();
-    client.wait();
-    let patches: Vec<_> = std::fs::read_dir(world.path("state/patches")).unwrap().collect();
-    assert_eq!(patches.len(), 1);
-    let patch = std::fs::read_to_string(patches[0].as_ref().unwrap().path()).unwrap();
-    assert!(patch.contains("+precious"), "{patch}");
+    comes("the loss, on record", || {
+        world.records()[0].end().is_some_and(|end| end.cause == EndCause::Lost)
+    });
+    assert_eq!(world.rests(EndCause::Lost), 1);
+    let diff = world.codex_mcp(&["sessions", "diff", &thread]).output().unwrap();
+    let patch = String::from_utf8_lossy(&diff.stdout);
+    assert!(patch.contains("+precious"), "{patch}{}", String::from_utf8_lossy(&diff.stderr));
+    let replied = client.tool("codex-reply", json!({"threadId": thread, "prompt": "#shell cat work.txt"}));
+    let content = replied["structuredContent"]["content"].as_str();
+    assert!(content.is_some_and(|text| text.contains("precious")), "{replied:#}");
 }
 
 /// A tree far deeper than any path can name, in which each level costs the kernel more than the one above, and that this
@@ -348,20 +363,14 @@ fn a_hostile_tree_is_removed_with_its_session(lane: Lane) {
     let Some(world) = World::new(lane) else { return };
     let mut client = McpClient::start(&world);
     let dig = "perl -e 'for(1..8000){mkdir \"d\"; chdir \"d\" or die}'; mkdir -p a/b/c; chmod 0 a/b a; echo dug";
-    client.tool("codex", json!({"prompt": format!("#shell {dig}")}));
+    let dug = client.tool("codex", json!({"prompt": format!("#shell {dig}")}));
+    let thread = dug["structuredContent"]["threadId"].as_str().unwrap().to_owned();
     client.close_stdin();
     assert!(client.wait().success());
-    // An end waits only so long for a slow disk; what it leaves behind, the next start takes away.
-    let left = world.session_directories();
-    if !left.is_empty() {
-        let mut next = McpClient::start(&world);
-        next.tool("codex", json!({"prompt": "#text swept"}));
-        let deadline = Instant::now() + Duration::from_secs(150);
-        while left.iter().any(|directory| directory.exists()) {
-            assert!(Instant::now() < deadline, "{left:?}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
+    assert_eq!(world.rests(EndCause::ServerEnded), 1);
+    let removed = world.codex_mcp(&["sessions", "rm", &thread]).output().unwrap();
+    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    assert_eq!(world.session_directories().len(), 0);
 }
 
 on_every_lane!(
@@ -381,6 +390,6 @@ on_every_lane!(
     kills_at_random_moments_are_swept_by_the_next_start,
     a_second_server_leaves_the_first_ones_alone,
     killing_the_container_ends_the_turn_with_a_reason,
-    a_lost_session_keeps_its_changes_as_a_patch,
+    a_lost_session_keeps_its_changes,
     a_hostile_tree_is_removed_with_its_session,
 );

@@ -333,15 +333,11 @@ fn what_can_not_be_a_secret_is_refused_before_anything_is_made(lane: Lane) {
     refused(&world, &memory, &run(), 3, &["npm-token", "mode 0644", "chmod 600 "]);
     write(&vec![b'x'; (1 << 20) + 1], 0o600);
     refused(&world, &memory, &run(), 3, &["npm-token", "larger than 1 MiB"]);
-    write(&vec![b'x'; 1 << 20], 0o600);
-    let mut client = McpClient::start(&world);
-    let largest = inside(&mut client, "wc -c < /run/secrets/npm-token");
-    assert!(largest.contains("1048576"), "{largest}");
-    drop(client);
 
     // A directory on a disk, whatever it is called.
     let on_disk = world.path("on-disk");
-    world.edit_config(&memory.setting(), &format!("secrets_dir = \"{}\"\n", on_disk.display()));
+    let setting = format!("secrets_dir = \"{}\"\n", on_disk.display());
+    world.edit_config(&memory.setting(), &setting);
     refused(
         &world,
         &memory,
@@ -350,6 +346,12 @@ fn what_can_not_be_a_secret_is_refused_before_anything_is_made(lane: Lane) {
         &["secrets_dir", "config.toml:", "is on a disk", "/dev/shm/codex-mcp-"],
     );
     assert!(!on_disk.exists());
+
+    world.edit_config(&setting, &memory.setting());
+    write(&vec![b'x'; 1 << 20], 0o600);
+    let mut client = McpClient::start(&world);
+    let largest = inside(&mut client, "wc -c < /run/secrets/npm-token");
+    assert!(largest.contains("1048576"), "{largest}");
 }
 
 /// What `secrets_dir` says where it is set, the runtime directory of whoever starts the server says otherwise.

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod lane;
+pub mod rest;
 pub mod servers;
 pub mod world;
 
@@ -25,6 +26,22 @@ macro_rules! on_lanes {
         #[test]
         fn docker() { super::$test($crate::support::lane::Lane::Docker) }
     };
+}
+
+/// Tests that run for as long as they are told to, on every lane, and only when they are asked for.
+macro_rules! on_request {
+    ($($test:ident),+ $(,)?) => { $(mod $test {
+        use crate::support::lane::Lane;
+        #[test]
+        #[ignore = "asked for by a script of its own"]
+        fn rootful_podman() { super::$test(Lane::RootfulPodman) }
+        #[test]
+        #[ignore = "asked for by a script of its own"]
+        fn rootless_podman() { super::$test(Lane::RootlessPodman) }
+        #[test]
+        #[ignore = "asked for by a script of its own"]
+        fn docker() { super::$test(Lane::Docker) }
+    })+ };
 }
 
 /// [`on_lanes`] for tests that have something to assert wherever they run.
