@@ -74,7 +74,8 @@ fn a_large_file_in_the_codex_home(lane: Lane) {
     leaves_nothing(&world, client);
 }
 
-const MANY: &str = "perl -e 'mkdir \"many\"; for (1..20000) { open my $f, \">\", \"many/$_\" } sleep 1000'";
+const MANY: &str =
+    "true many-files; perl -e 'mkdir \"many\"; for (1..20000) { open my $f, \">\", \"many/$_\" } sleep 1000'";
 
 fn many_tiny_files(lane: Lane) {
     let Some(world) = narrow_world(lane) else { return };
@@ -138,7 +139,7 @@ fn scratch_file_systems_are_full_at_their_size(lane: Lane) {
     let mut bystander = Bystander::arrive(&mut client);
     let fill = "#shell for d in /tmp /home/codex /dev/shm; do dd if=/dev/zero of=$d/fill bs=1M count=300 2>&1 | grep -o 'No space left on device'; \
         echo $d=$(stat -c %s $d/fill); done; perl -e 'for (1..1e6) { open my $f, \">\", \"/tmp/$_\" or do { print \"$_: $!\\n\"; last } }'; \
-        rm -rf /tmp/* /home/codex/fill; touch /tmp/again && echo usable''-again";
+        find /tmp /home/codex -type f -delete; touch /tmp/again && echo usable''-again";
     let result = start(&mut client, fill);
     completed(&result);
     let text = content(&result);

@@ -33,9 +33,10 @@ fn two_hundred_thousand_files(lane: Lane) {
     let elsewhere = world.path("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     world.give_to_user(&elsewhere);
+    let here = world.workspace();
     world.edit_config(
         "[workspace]\n",
-        &format!("[workspace]\nroots = [\"{}\"]\n", world.root().display()),
+        &format!("[workspace]\nroots = {:?}\n", [&here, &elsewhere]),
     );
     fill(&world);
     let mut client = McpClient::start(&world);
@@ -88,7 +89,7 @@ fn a_folder_with_too_many_files(lane: Lane) {
     world.give_to_user(world.root());
     world.edit_config(
         "[workspace]\n",
-        &format!("[workspace]\nroots = [\"{}\"]\n", world.root().display()),
+        &format!("[workspace]\nroots = {:?}\n", [world.workspace(), large.clone()]),
     );
     let mut client = McpClient::start(&world);
     let mut bystander = Bystander::arrive(&mut client);
@@ -167,7 +168,7 @@ fn names_come_and_go(world: &World) {
         "{changes:#}"
     );
     assert!(
-        !result.to_string().contains("\\u001b"),
+        !result["content"].to_string().contains("\\u001b"),
         "no control sequence reaches whoever reads"
     );
     let thread = thread_of(&result);

@@ -237,6 +237,19 @@ fn what_codex_plants_in_its_copy(lane: Lane) {
     leaves_nothing(&world, McpClient::start(&world));
 }
 
+/// A session of root's on a folder of the host runs as the folder's owner, who must not be root.
+fn give_to_somebody(world: &World) {
+    world.give_to_user(&world.workspace());
+    if world.lane.user().is_some() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let given = Command::new("chown")
+        .args(["-R", "--no-dereference", "4242:4242"])
+        .arg(world.workspace())
+        .status();
+    assert!(given.unwrap().success());
+}
+
 /// On the folder itself: nothing that git runs can be written, and what can be written git does not run.
 fn what_codex_plants_in_the_folder_itself(lane: Lane) {
     let Some(world) = World::with_config(lane, "[workspace]\nmode = \"bind\"\n") else {
@@ -244,13 +257,13 @@ fn what_codex_plants_in_the_folder_itself(lane: Lane) {
     };
     let trap = Trap::in_world(&world);
     make_repository(&world.workspace());
-    world.give_to_user(&world.workspace());
+    give_to_somebody(&world);
     let git_dir = picture(&world.workspace().join(".git"));
     let mut client = McpClient::start(&world);
     let marks = trap.marks.display();
     let plant = format!(
         "#shell (printf '[core]\\n\\tfsmonitor = \"touch {marks}/fsmonitor; false\"\\n' >> .git/config) 2>&1 | tail -1; \
-         (printf '#!/bin/sh\\ntouch {marks}/hook\\n' > .git/hooks/pre-commit) 2>&1 | tail -1; mv .git away 2>&1 | tail -1; rm -rf .git 2>&1 | tail -1; \
+         (printf '#!/bin/sh\\ntouch {marks}/hook\\n' > .git/hooks/pre-commit) 2>&1 | tail -1; mv .git away 2>&1 | tail -1; find .git -delete 2>&1 | tail -1; \
          git config core.hooksPath $PWD 2>&1 | tail -1; printf '#!/bin/sh\\ntouch {marks}/hook\\n' > pre-commit; chmod +x pre-commit; \
          echo more >> hello.txt; echo planted''-all"
     );

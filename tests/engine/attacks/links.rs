@@ -174,15 +174,17 @@ fn a_farm_of_a_hundred_thousand_links(lane: Lane) {
     client.close_stdin();
     client.wait();
     let began = std::time::Instant::now();
-    let said = refused(&sessions(&world, &["apply", &thread, "--dry-run"]));
-    eprintln!("{}: refused after {:?}: {said}", lane.name(), began.elapsed());
-    assert!(said.contains("nothing was written"), "{said}");
+    let said = refused(&sessions(&world, &["apply", &thread]));
+    eprintln!("{}: refused after {:?}", lane.name(), began.elapsed());
+    assert!(
+        said.contains("nothing was written") && said.contains("an absolute path") && said.contains("more"),
+        "{said}"
+    );
+    assert!(said.len() < 10_000, "a few are named: {said}");
     assert_eq!(picture(&world.workspace()), before);
     leaves_nothing(&world, McpClient::start(&world));
 }
 
-on_every_lane!(
-    links_to_everywhere,
-    links_of_the_hosts_folder,
-    a_farm_of_a_hundred_thousand_links
-);
+on_every_lane!(links_to_everywhere, links_of_the_hosts_folder);
+// What is slow about it is this host's part, which knows no engine; the two owners that a copy can have are both here.
+on_lanes!([RootfulPodman, RootlessPodman] => a_farm_of_a_hundred_thousand_links);

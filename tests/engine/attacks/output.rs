@@ -47,7 +47,7 @@ fn a_command_that_prints_without_end(lane: Lane) {
     let mut bystander = Bystander::arrive(&mut client);
     let call = begin(
         &mut client,
-        "yes $'flood \\e[2J\\a' | head -c 500000000 | tee /dev/stderr; echo; echo ebbed",
+        "true a-flood; yes $'flood \\e[2J\\a' | head -c 500000000 | tee /dev/stderr; echo; echo ebbed",
     );
     bystander.works(&mut client);
     let result = client.answer(call)["result"].clone();
@@ -90,7 +90,7 @@ fn a_flood_at_the_loopback_endpoints(lane: Lane) {
     let Some(world) = World::new(lane) else { return };
     let mut client = McpClient::start(&world);
     let mut bystander = Bystander::arrive(&mut client);
-    let flood = "true a-flood; head -c 200000000 /dev/zero > /tmp/big; \
+    let flood = "true endpoints; head -c 200000000 /dev/zero > /tmp/big; \
         curl -s -m 20 -H 'Expect:' -H 'Content-Type: application/json' --data-binary @/tmp/big -o /dev/null \
             -w 'model=%{http_code} ' http://127.0.0.1:18080/v1/responses; \
         curl -s -m 20 -H 'Expect:' --data-binary @/tmp/big -o /dev/null -w 'files=%{http_code} ' http://127.0.0.1:18080/v1/files; \
