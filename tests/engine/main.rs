@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attacks;
 mod audit;
 mod bind;
 mod broker;
@@ -26,7 +27,6 @@ mod hostile_repository;
 mod inside;
 mod lasting;
 mod lying_engine;
-mod memory;
 mod packages;
 mod refusals;
 mod secrets;
