@@ -108,6 +108,7 @@ pub fn result(
         spending,
         quota_left,
         used,
+        brought: _,
         applied,
     } = turn;
     let (outcome, failure) = match &end.outcome {
@@ -248,6 +249,7 @@ mod tests {
             spending: Spending::default(),
             quota_left: QuotaLeft::default(),
             used: Used::default(),
+            brought: None,
             applied: None,
         };
         let end = TurnEnd {
@@ -270,6 +272,7 @@ mod tests {
             spending: Spending::default(),
             quota_left: QuotaLeft::default(),
             used: Used::default(),
+            brought: None,
             applied: None,
         };
         let changes = Changes {

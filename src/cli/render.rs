@@ -8,6 +8,7 @@ use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
 use crate::session::handle::LaunchReport;
 use crate::wire::untrusted::Untrusted;
+use crate::workspace::apply::Applied;
 use crate::workspace::changes::Changes;
 
 /// The longest line of commentary, in characters.
@@ -195,7 +196,7 @@ pub fn failure(error: &TurnError) -> String {
 }
 
 /// The diff, what it comes to, and what is not in it.
-pub fn changes(changes: &Changes, session: &SessionId) -> Vec<Line> {
+pub fn changes(changes: &Changes, applied: Option<&Result<Applied, String>>, session: &SessionId) -> Vec<Line> {
     let mut withheld: Vec<Line> = changes
         .withheld
         .iter()
@@ -223,12 +224,22 @@ pub fn changes(changes: &Changes, session: &SessionId) -> Vec<Line> {
         format!("{files} {plural} changed, {insertions} insertions(+), {deletions} deletions(-)"),
     ));
     lines.extend(withheld);
-    lines.push(Line::new(
-        DIM,
-        format!(
-            "The changes are in the session's copy. To bring them to your folder: codex-mcp sessions apply {session}"
+    let by_hand = format!("codex-mcp sessions apply {session}");
+    lines.push(match applied {
+        None => Line::new(
+            DIM,
+            format!("The changes are in the session's copy. To bring them to your folder: {by_hand}"),
         ),
-    ));
+        Some(Ok(applied)) if applied.held.is_empty() => Line::new(GOOD, "brought to your folder"),
+        Some(Ok(applied)) => Line::new(
+            WARNING,
+            format!(
+                "brought to your folder, but for {} that run by themselves there: {by_hand}",
+                applied.held.len()
+            ),
+        ),
+        Some(Err(refused)) => Line::labelled(WARNING, "not brought to your folder", refused.as_str()),
+    });
     lines
 }
 
@@ -416,7 +427,7 @@ mod tests {
             patch: hostile,
             ..Changes::none()
         };
-        lines.extend(changes(&hostile_changes, &session()));
+        lines.extend(changes(&hostile_changes, None, &session()));
         for line in &lines {
             let shown = text(std::slice::from_ref(line));
             let raw = line.to_string();
@@ -445,7 +456,7 @@ mod tests {
             patch: untrusted(patch),
             ..Changes::none()
         };
-        let lines = changes(&changed, &session());
+        let lines = changes(&changed, None, &session());
         let styled: Vec<String> = lines.iter().map(|line| format!("{:?}", line.to_string())).collect();
         insta::assert_snapshot!(styled.join("\n"), @r#"
         "\u{1b}[1mdiff --git a/x b/x\u{1b}[0m"
@@ -459,7 +470,7 @@ mod tests {
         "\u{1b}[1m1 file changed, 2 insertions(+), 1 deletions(-)\u{1b}[0m"
         "\u{1b}[2mThe changes are in the session's copy. To bring them to your folder: codex-mcp sessions apply 07070707070707070707\u{1b}[0m"
         "#);
-        assert_eq!(text(&changes(&Changes::none(), &session())), "no files changed\n");
+        assert_eq!(text(&changes(&Changes::none(), None, &session())), "no files changed\n");
     }
 
     #[test]

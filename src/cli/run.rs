@@ -288,11 +288,15 @@ async fn session(
     while let Ok(event) = events.try_recv() {
         view.event(&event);
     }
+    let changes = match &turn.brought {
+        Some(brought) => Ok(Some(brought.clone())),
+        None => session.changes().await,
+    };
     Ok(Finished {
         thread: session.thread().clone(),
         report: session.report().clone(),
         turn,
-        changes: session.changes().await,
+        changes,
     })
 }
 
@@ -344,7 +348,9 @@ impl View {
                 output::comment(&render::ended(&end.outcome, end.usage));
                 output::comment(&render::denied(&turn.egress_denied));
                 match changes {
-                    Ok(Some(changes)) => output::comment(&render::changes(&changes, &report.session)),
+                    Ok(Some(changes)) => {
+                        output::comment(&render::changes(&changes, turn.applied.as_ref(), &report.session))
+                    }
                     // The folder itself was worked on.
                     Ok(None) => {}
                     Err(error) => {

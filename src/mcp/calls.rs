@@ -128,10 +128,14 @@ async fn turn<T: AgentThread>(
     if let Err(gone @ SessionError::NotBegun(_)) = end {
         return Err(gone);
     }
-    let changes = tokio::select! {
-        biased;
-        () = context.ending.cancelled() => return Ok(result::server_ending(Some(thread.id()))),
-        changes = thread.changes() => changes,
+    let brought = end.as_ref().ok().and_then(|report| report.brought.clone());
+    let changes = match brought {
+        Some(brought) => Ok(Some(brought)),
+        None => tokio::select! {
+            biased;
+            () = context.ending.cancelled() => return Ok(result::server_ending(Some(thread.id()))),
+            changes = thread.changes() => changes,
+        },
     };
     let ended = result::ended(result::Ended {
         thread: thread.id(),

@@ -445,6 +445,7 @@ mod tests {
                 memory_kills: 1,
                 ..Used::default()
             },
+            brought: None,
             applied: None,
         }
     }

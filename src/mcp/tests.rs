@@ -198,6 +198,7 @@ impl AgentThread for ScriptedThread {
             spending: Spending::default(),
             quota_left: QuotaLeft::default(),
             used: Used::default(),
+            brought: None,
             applied: None,
         })
     }

@@ -30,6 +30,7 @@ use crate::session::workspace::{Applying, SessionWorkspace};
 use crate::wire::contract::ProcessEnd;
 use crate::wire::link::Ending;
 use crate::workspace::apply::{Applied, Consent};
+use crate::workspace::changes::Changes;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -242,8 +243,13 @@ impl Actor {
         let used = self.perils.used(self.egress.bytes_moved()).await;
         let spending = self.broker.spending();
         self.spent.observe(spending.usage, used.egress_bytes);
+        let (brought, applied) = match self.bring_back(&end).await {
+            Some((changes, applied)) => (changes, Some(applied)),
+            None => (None, None),
+        };
         TurnReport {
-            applied: self.bring_back(&end).await,
+            brought,
+            applied,
             end,
             interrupted_before: self.interrupted.take(),
             egress_denied: self.egress.take_denied(),
@@ -254,7 +260,7 @@ impl Actor {
     }
 
     /// Brings the changes to the user's folder, where that is done after each completed turn.
-    async fn bring_back(&mut self, end: &TurnEnd) -> Option<Result<Applied, String>> {
+    async fn bring_back(&mut self, end: &TurnEnd) -> Option<(Option<Changes>, Result<Applied, String>)> {
         if self.apply != ApplyWhen::Turn || end.outcome != TurnOutcome::Completed {
             return None;
         }
@@ -264,25 +270,23 @@ impl Actor {
             expect_hash: None,
         };
         let bringing = async {
-            match self.workspace.compare(&cancel).await? {
-                Some(compared) if !compared.changes.files.is_empty() => {
-                    bring_back::apply(&compared, &self.journal, applying, &cancel)
-                        .await
-                        .map(Some)
-                }
-                _ => Ok(None),
-            }
+            let compared = match self.workspace.compare(&cancel).await {
+                Ok(Some(compared)) if !compared.changes.files.is_empty() => compared,
+                Ok(_) => return None,
+                Err(error) => return Some((None, Err(error.to_string()))),
+            };
+            let applied = bring_back::apply(&compared, &self.journal, applying, &cancel).await;
+            Some((Some(compared.changes), applied.map_err(|error| error.to_string())))
         };
         tokio::pin!(bringing);
-        let brought = tokio::select! {
+        tokio::select! {
             brought = &mut bringing => brought,
             _ = self.perils.next(&self.journal, &self.kept) => {
                 // Told again to whoever asks next. What is being written is finished.
                 cancel.cancel();
                 bringing.await
             }
-        };
-        brought.map_err(|error| error.to_string()).transpose()
+        }
     }
 
     async fn note_end(&mut self, answer: &Result<TurnReport, SessionError>) {

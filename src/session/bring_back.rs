@@ -41,7 +41,12 @@ pub async fn apply(
     journal.handing_out(changes, to).await?;
     let applied = compared.apply(applying, cancel).await;
     journal.written(&applied).await?;
-    applied
+    let applied = applied?;
+    // What the host has is the session's past from here on. Where this fails, the next apply finds the files as they are to be.
+    if let Err(error) = compared.advance(&applied).await {
+        tracing::warn!(%error, "what was brought back still counts as a change of the session");
+    }
+    Ok(applied)
 }
 
 /// Changes of sessions that this process has no container for.

@@ -12,6 +12,7 @@ use crate::session::store::record::{RecordFlaw, State};
 use crate::session::store::{Found, Store, StoreError, now};
 use crate::supervise::owner::Owner;
 use crate::supervise::reconcile;
+use crate::workspace;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// How long a daemon may go on with a client's request after the client is gone; a second look comes after that.
@@ -83,6 +84,10 @@ fn session(store: &Store, found: &Found, restarts: u32) -> Result<(), SessionErr
         Ok(stored) if stored.record().thread.is_none() => stored.remove_or_warn(),
         Ok(mut stored) => {
             stored.container_ended()?;
+            // What a comparison of a killed process left. It is litter, and no reason to leave the rest undone.
+            if let Err(error) = workspace::sweep::sweep(&stored.directory.files.shadow) {
+                tracing::debug!(%error, "could not tidy a session's private git directory");
+            }
             stored.settle(restarts)?;
         }
         Err(StoreError::Held { .. } | StoreError::Unknown(_)) => {}

@@ -8,6 +8,7 @@ use crate::session::disk::decide::Usage as DiskUsage;
 use crate::session::quota::QuotaLeft;
 use crate::wire::contract::Figures;
 use crate::workspace::apply::Applied;
+use crate::workspace::changes::Changes;
 use serde::Serialize;
 
 /// A turn that ended, and what the host refused while it ran.
@@ -24,6 +25,8 @@ pub struct TurnReport {
     /// Of this session's bounds and of the day's.
     pub quota_left: QuotaLeft,
     pub used: Used,
+    /// What was to be brought to the user's folder; told here because it is the session's past once it was.
+    pub brought: Option<Changes>,
     /// What came of bringing the changes to the user's folder, where the operator set that for each turn. `Err`: why nothing was
     /// written.
     pub applied: Option<Result<Applied, String>>,

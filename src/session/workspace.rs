@@ -205,6 +205,14 @@ impl Compare {
         Ok(apply::apply(&self.request()?, consent, expect_hash, cancel).await?)
     }
 
+    /// Moves the baseline on by what was brought back.
+    pub async fn advance(&self, applied: &Applied) -> Result<(), SessionError> {
+        // It is short, and a baseline that lags behind is found out by nobody: so nothing cancels it.
+        let cancel = CancellationToken::new();
+        self.comparison.advance(&applied.brought, &cancel).await?;
+        Ok(())
+    }
+
     /// The user's folder.
     pub fn folder(&self) -> &Path {
         &self.workspace.folder

@@ -350,6 +350,7 @@ fn a_proof_lists_every_limit() {
     scratch 1073741824 Kernel
     workspace 10737418240 Watchdog
     turn 1800 Watchdog
+    idle 1800 Watchdog
     wall 28800 Watchdog
     ");
     let names: Vec<_> = limits.iter().map(|l| serde_json::to_value(l.name).unwrap()).collect();
