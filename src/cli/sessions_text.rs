@@ -215,7 +215,9 @@ pub fn stat(changes: &Changes) -> String {
     }
     if changes.ignored > 0 {
         let ignored = changes.ignored;
-        text.push_str(&format!("\nnot part of the changes: {ignored} that its own .gitignore files ignore"));
+        text.push_str(&format!(
+            "\nnot part of the changes: {ignored} that its own .gitignore files ignore"
+        ));
     }
     if changes.withheld_more > 0 {
         text.push_str(&format!("\nnot brought back: {} more", changes.withheld_more));

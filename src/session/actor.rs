@@ -414,11 +414,14 @@ async fn lost(container: &mut Container, codex: &mut Ending) -> EndReason {
     tokio::select! {
         biased;
         reason = container.ended() => reason,
-        Ok(end) = codex.wait() => EndReason::lost(match end {
-            ProcessEnd::Code(code) => format!("Codex ended by itself with code {code}"),
-            ProcessEnd::Signal(_) if container.memory_kills() > 0 => container.memory_limit_reached(),
-            ProcessEnd::Signal(signal) => format!("Codex was ended by signal {signal}"),
-        }),
+        Ok(end) = codex.wait() => {
+            let how = match end {
+                ProcessEnd::Code(code) => format!("Codex ended by itself with code {code}"),
+                ProcessEnd::Signal(_) if container.memory_kills() > 0 => container.memory_limit_reached(),
+                ProcessEnd::Signal(signal) => format!("Codex was ended by signal {signal}"),
+            };
+            EndReason::lost(container.with_last_words(how).await)
+        }
     }
 }
 

@@ -162,11 +162,16 @@ impl Container {
             Some(Ok(None)) => format!("{} was killed", self.engine_name()),
             Some(Err(_)) | None => format!("{} closed its pipe", self.engine_name()),
         };
+        EndReason::lost(self.with_last_words(how).await)
+    }
+
+    /// Why something inside ended, with what was said last in there.
+    pub async fn with_last_words(&mut self, how: String) -> String {
         let stderr = self.child.stderr_text().await;
-        EndReason::lost(match last_words(&stderr) {
+        match last_words(&stderr) {
             Some(line) => format!("{how}. Its last words: {}", Untrusted::new(line).one_line(300)),
             None => how,
-        })
+        }
     }
 
     /// How often the kernel killed inside for memory, by the guest's word. Without a limit of its own, what was killed may

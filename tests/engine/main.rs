@@ -16,6 +16,7 @@ mod support;
 mod attacks;
 mod audit;
 mod bind;
+mod bring_back;
 mod broker;
 mod canary;
 mod chatgpt;
