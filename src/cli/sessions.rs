@@ -6,6 +6,7 @@ use crate::cli::{configure, current_dir, output, run, sessions_text, surrounding
 use crate::config::Config;
 use crate::session::asked::Asked;
 use crate::session::bring_back::{Asking, BringBack, BringBackError};
+use crate::session::reconcile::reconcile;
 use crate::session::store::StoreError;
 use crate::session::upkeep::{Dry, Upkeep, UpkeepError};
 use crate::session::workspace::Applying;
@@ -281,7 +282,13 @@ async fn perform(command: SessionsCommand) -> Result<(), Failure> {
         }
         SessionsCommand::Prune { dry_run, common } => {
             let dry = if dry_run { Dry::Run } else { Dry::DoIt };
-            let removed = upkeep(&common)?.0.prune(dry).await?;
+            let (upkeep, config) = upkeep(&common)?;
+            if dry == Dry::DoIt
+                && let Err(error) = reconcile(&Arc::new(config), &Arc::new(surroundings()?)).await
+            {
+                tracing::warn!(%error, "could not put in order what dead servers left");
+            }
+            let removed = upkeep.prune(dry).await?;
             output::result(&sessions_text::pruned(&removed, dry, common.json))
         }
         // It streams, and has exit codes of its own.

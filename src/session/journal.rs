@@ -6,7 +6,7 @@
 use crate::audit::chain::Digest;
 use crate::audit::journal::Sizes;
 use crate::audit::record::{
-    Actor, Call, Cause, Decision, Entry, HandedTo, Ids, Limit, Outcome, Subject, Usage, Verdict, What,
+    Actor, Call, Cause, Decision, Entry, HandedTo, Ids, Limit, Outcome, Recovery, Subject, Usage, Verdict, What,
 };
 use crate::audit::{Failure, Journal, NotRecorded};
 use crate::auth::broker::passage::Endpoint;
@@ -28,7 +28,7 @@ use crate::session::asked::{Asked, Asker};
 use crate::session::error::{EndReason, SessionError};
 use crate::session::store::record::Record;
 use crate::session::told::{About, Distinct, Telling, Told};
-use crate::workspace::apply::Applied;
+use crate::workspace::apply::{Applied, Recovered, RecoveryEnd};
 use crate::workspace::changes::Changes;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -42,6 +42,28 @@ pub fn begin(config: &Config) -> Result<Journal, NotRecorded> {
         keep: config.audit.keep.value.bytes(),
     };
     Journal::begin(&config.state_dir.value, sizes, Redactor::of_process())
+}
+
+/// An apply that a killed process left came to its end. Of no session: its journal knows none. Blocks.
+pub fn recovered(journal: &Journal, recovered: &Recovered) -> Result<(), NotRecorded> {
+    let (end, files, left) = match &recovered.end {
+        RecoveryEnd::RolledBack => (Recovery::RolledBack, 0, 0),
+        RecoveryEnd::Finished { files, left } => (Recovery::Finished, files.len() as u64, left.len() as u64),
+    };
+    let what = What::ChangesRecovered {
+        path: recovered.folder.clone(),
+        base: recovered.patch.base.to_string(),
+        sha256: recovered.patch.patch_sha256.clone(),
+        end,
+        files,
+        left,
+    };
+    let entry = Entry {
+        ids: Ids::default(),
+        actor: None,
+        what,
+    };
+    journal.record_for_good(&entry).map(drop)
 }
 
 /// Clones write for the same session.

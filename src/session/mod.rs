@@ -48,6 +48,8 @@ pub mod journal;
 pub mod launch;
 pub mod parking;
 pub mod quota;
+mod recover;
+pub mod reconcile;
 pub mod registry;
 pub mod removal;
 mod retention;
