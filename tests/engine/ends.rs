@@ -76,7 +76,11 @@ fn sigterm_ends_five_live_turns(lane: Lane) {
     );
     assert_eq!(world.rests(EndCause::ServerEnded), 5);
     for record in world.records() {
-        assert_eq!(record.end().and_then(|end| end.turn), Some(1), "its turn was interrupted");
+        assert_eq!(
+            record.end().and_then(|end| end.turn),
+            Some(1),
+            "its turn was interrupted"
+        );
     }
     assert!(took < AFTER_SIGTERM, "took {took:?}");
     eprintln!("{}: SIGTERM with 5 live turns: {took:?}", lane.name());
@@ -116,7 +120,11 @@ fn ends_cleanly(world: &World, mut client: McpClient, end: End, came: Came) {
     assert_eq!(still(world.lane.containers(), &ours), [""; 0], "a container is left");
     let rest = world.rests(EndCause::ServerEnded);
     assert_eq!(world.session_directories().len(), rest, "files of no session are left");
-    let turns: Vec<_> = world.records().iter().map(|record| record.end().and_then(|end| end.turn)).collect();
+    let turns: Vec<_> = world
+        .records()
+        .iter()
+        .map(|record| record.end().and_then(|end| end.turn))
+        .collect();
     match came {
         Came::ToNoThread => assert_eq!(turns, [], "a session that nobody worked in is left"),
         Came::ToAThreadPerhaps => assert!(turns.len() <= 1, "{turns:?}"),
@@ -346,12 +354,21 @@ fn a_lost_session_keeps_its_changes(lane: Lane) {
         .status()
         .unwrap();
     assert!(killed.success());
-    comes("the end of its container", || world.sessions()[0].holder == Holder::Nobody);
+    comes("the end of its container", || {
+        world.sessions()[0].holder == Holder::Nobody
+    });
     assert_eq!(world.rests(EndCause::Lost), 1);
     let diff = world.codex_mcp(&["sessions", "diff", &thread]).output().unwrap();
     let patch = String::from_utf8_lossy(&diff.stdout);
-    assert!(patch.contains("+precious"), "{patch}{}", String::from_utf8_lossy(&diff.stderr));
-    let replied = client.tool("codex-reply", json!({"threadId": thread, "prompt": "#shell cat work.txt"}));
+    assert!(
+        patch.contains("+precious"),
+        "{patch}{}",
+        String::from_utf8_lossy(&diff.stderr)
+    );
+    let replied = client.tool(
+        "codex-reply",
+        json!({"threadId": thread, "prompt": "#shell cat work.txt"}),
+    );
     let content = replied["structuredContent"]["content"].as_str();
     assert!(content.is_some_and(|text| text.contains("precious")), "{replied:#}");
 }

@@ -35,7 +35,8 @@ struct Figures {
 fn proportional(pid: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0)
 }
 
 fn together(of: &[victims::Process]) -> u64 {
@@ -51,7 +52,14 @@ fn load(lane: Lane, count: u64) -> Option<Figures> {
     let warm = warm["structuredContent"]["threadId"].as_str().unwrap().to_owned();
     let stopped = world.codex_mcp(&["sessions", "stop", &warm]).output().unwrap();
     assert!(stopped.status.success());
-    assert!(world.codex_mcp(&["sessions", "rm", &warm]).output().unwrap().status.success());
+    assert!(
+        world
+            .codex_mcp(&["sessions", "rm", &warm])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     let server = client.child.id();
     let before = proportional(server);
 
@@ -67,7 +75,11 @@ fn load(lane: Lane, count: u64) -> Option<Figures> {
         let content = result["structuredContent"]["content"].as_str().unwrap_or_default();
         assert!(content.contains(&format!("work {nth}")), "session {nth}: {result:#}");
         let changes = &result["structuredContent"]["changes"]["files"];
-        assert_eq!(changes[0]["path"], format!("made-{nth}.txt"), "session {nth}: {result:#}");
+        assert_eq!(
+            changes[0]["path"],
+            format!("made-{nth}.txt"),
+            "session {nth}: {result:#}"
+        );
     }
     let all_answered = start.elapsed();
 
@@ -129,12 +141,22 @@ fn six_sessions_at_once_work_and_end(lane: Lane) {
 
 /// LOAD_SESSIONS says how many; LOAD_STRICT holds them to what is promised of a release on a machine that does nothing else.
 fn sessions_at_once(lane: Lane) {
-    let count = std::env::var("LOAD_SESSIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let count = std::env::var("LOAD_SESSIONS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(20);
     let Some(figures) = load(lane, count) else { return };
     report(lane, count, &figures);
     if std::env::var_os("LOAD_STRICT").is_some() {
-        assert!(figures.server_gone <= Duration::from_secs(2), "teardown took {:?}", figures.server_gone);
-        assert!(figures.server + figures.guest <= 3 << 10, "a session takes more than 3 MiB");
+        assert!(
+            figures.server_gone <= Duration::from_secs(2),
+            "teardown took {:?}",
+            figures.server_gone
+        );
+        assert!(
+            figures.server + figures.guest <= 3 << 10,
+            "a session takes more than 3 MiB"
+        );
     }
 }
 

@@ -3,8 +3,8 @@
 //! On purpose not a library: these are the bytes that a client written for the removed server sends.
 
 use super::world::World;
-use serde_json::{Value, json};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -184,18 +184,20 @@ impl McpClient {
         }
     }
 
-    /// Threads that any message so far named.
+    /// Threads that the progress of a call, or an answer that nobody took, has named.
     pub fn threads_told(&mut self) -> Vec<String> {
         while let Ok(message) = self.lines.try_recv() {
             self.keep(message);
         }
-        let messages = self.notifications.iter().chain(&self.answered).map(Value::to_string);
-        let mut told = Vec::new();
-        for message in messages {
-            let words = message.split(|c: char| !(c.is_ascii_hexdigit() || c == '-'));
-            told.extend(words.filter(|word| word.len() == 36 && word.matches('-').count() == 4).map(str::to_owned));
-        }
-        told
+        let progress = self.progress().into_iter().filter_map(|said| {
+            let thread = said.strip_prefix("thread ")?.split_once(':')?.0;
+            Some(thread.to_owned())
+        });
+        let answers = self.answered.iter().filter_map(|answer| {
+            let thread = answer["result"]["structuredContent"]["threadId"].as_str();
+            thread.map(str::to_owned)
+        });
+        progress.chain(answers).collect()
     }
 
     /// Waits for the server's end.

@@ -107,9 +107,17 @@ impl Lane {
 
     fn every(self, args: &[&str]) -> Vec<String> {
         let mut engine = self.engine();
-        let output = engine.args(["ps", "-a", "--format", "{{.Names}}"]).args(args).output().unwrap();
+        let output = engine
+            .args(["ps", "-a", "--format", "{{.Names}}"])
+            .args(args)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     fn listed(self, args: &[&str]) -> Vec<String> {

@@ -20,7 +20,11 @@ impl World {
     pub fn records(&self) -> Vec<Record> {
         let found = self.sessions().into_iter();
         found
-            .map(|found| found.record.unwrap_or_else(|flaw| panic!("{}: {flaw}", found.path.display())))
+            .map(|found| {
+                found
+                    .record
+                    .unwrap_or_else(|flaw| panic!("{}: {flaw}", found.path.display()))
+            })
             .collect()
     }
 
@@ -43,15 +47,26 @@ impl World {
 #[track_caller]
 pub fn nothing_but_sessions(world: &World) {
     for found in world.sessions() {
-        assert_eq!(found.holder, Holder::Nobody, "{}: its lock is held", found.path.display());
-        let record = found.record.unwrap_or_else(|flaw| panic!("{}: {flaw}", found.path.display()));
+        assert_eq!(
+            found.holder,
+            Holder::Nobody,
+            "{}: its lock is held",
+            found.path.display()
+        );
+        let record = found
+            .record
+            .unwrap_or_else(|flaw| panic!("{}: {flaw}", found.path.display()));
         assert!(record.thread.is_some(), "a half-made session stays: {record:#?}");
         assert_eq!(record.placeholders, None, "{record:#?}");
         assert!(record.workspace.is_some(), "{record:#?}");
         let staged = staged_of(&found.path);
         assert!(!staged.as_ref().is_some_and(|path| path.exists()), "{staged:?} is left");
     }
-    assert_eq!(mounts_below(&world.path("state/sessions")), [""; 0], "something is mounted");
+    assert_eq!(
+        mounts_below(&world.path("state/sessions")),
+        [""; 0],
+        "something is mounted"
+    );
 }
 
 /// Where a session's secrets were staged, if ever any were.

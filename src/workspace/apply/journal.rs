@@ -173,7 +173,12 @@ impl Slot {
         let mut slots = Vec::new();
         for entry in listed {
             let name = entry.map_err(io_error("list", &directory))?.file_name();
-            let unfinished = |name: &str| [".journal", ".work"].iter().find_map(|kind| name.strip_suffix(kind)).map(str::to_owned);
+            let unfinished = |name: &str| {
+                [".journal", ".work"]
+                    .iter()
+                    .find_map(|kind| name.strip_suffix(kind))
+                    .map(str::to_owned)
+            };
             if let Some(name) = name.to_str().and_then(unfinished) {
                 slots.push(Self {
                     directory: directory.clone(),

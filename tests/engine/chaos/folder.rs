@@ -25,7 +25,14 @@ pub fn fill(world: &World) {
     world.give_to_user(&folder);
     let git = |args: &[&str]| {
         let mut git = world.lane.command("git");
-        let who = ["-c", "user.name=t", "-c", "user.email=t@t.test", "-c", "init.defaultBranch=main"];
+        let who = [
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@t.test",
+            "-c",
+            "init.defaultBranch=main",
+        ];
         let output = git.arg("-C").arg(&folder).args(who).args(args).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
@@ -57,11 +64,11 @@ pub fn tree(folder: &Path) -> Tree {
     found
 }
 
-/// The shell line by which a session changes its copy, in a round of this number.
+/// The shell line by which (without `rm -rf`, which Codex refuses to run) a session changes its copy, in a round of this number.
 pub fn change(round: u32) -> String {
     format!(
-        "for n in $(seq 0 {}); do echo \"round {round} $n\" > data/$((n % 7))/f-$n; done; chmod {} data/0/f-0; rm -rf made; \
-         mkdir made; for n in $(seq 0 {}); do echo \"made {round} $n\" > made/{round}-$n; done; echo changed",
+        "set -e; for n in $(seq 0 {}); do echo \"round {round} $n\" > data/$((n % 7))/f-$n; done; chmod {} data/0/f-0; mkdir -p made; \
+         for f in made/*; do test -e $f && unlink $f; done; for n in $(seq 0 {}); do echo \"made {round} $n\" > made/{round}-$n; done; echo changed",
         CHANGED - 1,
         if round.is_multiple_of(2) { "755" } else { "644" },
         MADE - 1,

@@ -64,12 +64,19 @@ pub fn engine_clients(lane: Lane, server: u32) -> Vec<Process> {
     let mut family = vec![server];
     // Parents are not always older by their number.
     for _ in 0..4 {
-        family.extend(all.iter().filter(|one| family.contains(&one.parent)).map(|one| one.pid).collect::<Vec<_>>());
+        family.extend(
+            all.iter()
+                .filter(|one| family.contains(&one.parent))
+                .map(|one| one.pid)
+                .collect::<Vec<_>>(),
+        );
         family.sort_unstable();
         family.dedup();
     }
     all.into_iter()
-        .filter(|one| family.contains(&one.parent) && one.name == lane.runtime() && one.has("run") && one.has("--interactive"))
+        .filter(|one| {
+            family.contains(&one.parent) && one.name == lane.runtime() && one.has("run") && one.has("--interactive")
+        })
         .collect()
 }
 
@@ -77,13 +84,16 @@ pub fn engine_clients(lane: Lane, server: u32) -> Vec<Process> {
 fn is_inside(pid: u32, marker: &str) -> bool {
     // The source of a bind mount is told from the root of its file system, which may be mounted anywhere.
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    mounts.lines().any(|line| line.split(' ').nth(3).is_some_and(|root| root.contains(marker)))
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(3).is_some_and(|root| root.contains(marker)))
 }
 
 /// PID 1 of each container of this world.
 pub fn guests(marker: &str) -> Vec<Process> {
     let all = processes().into_iter();
-    all.filter(|one| one.has("guest") && is_inside(one.pid, marker)).collect()
+    all.filter(|one| one.has("guest") && is_inside(one.pid, marker))
+        .collect()
 }
 
 /// What holds each of these containers: conmon, or docker's shim.
@@ -109,5 +119,6 @@ pub fn left(marker: &str, names: &[String]) -> Vec<Process> {
         words.any(|word| word.contains(marker) || names.iter().any(|name| word.contains(name.as_str())))
     };
     let all = processes().into_iter();
-    all.filter(|one| one.pid != me && (says(one) || (one.has("guest") && is_inside(one.pid, marker)))).collect()
+    all.filter(|one| one.pid != me && (says(one) || (one.has("guest") && is_inside(one.pid, marker))))
+        .collect()
 }
