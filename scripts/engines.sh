@@ -100,3 +100,23 @@ engines_stop() {
     fi
     rm -rf "$engine_directory"
 }
+
+# engines_run_request TEST [LANE…]: runs a test of tests/engine that only runs when it is asked for, on each lane, with the engines
+# and the image that it needs. ENGINE_REQUEST_PROFILE=release has the program built as released.
+engines_run_request() {
+    local request=$1 profile=${ENGINE_REQUEST_PROFILE:-dev} target host directory test lane
+    shift
+    target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    directory=$([ "$profile" = dev ] && echo debug || echo "$profile")
+    cargo build --locked --profile "$profile"
+    test=$(cargo test --locked --quiet --no-run --message-format=json --test engine |
+        sed -n 's/.*"executable":"\([^"]*\/engine-[^"\/]*\)".*/\1/p')
+    trap engines_stop EXIT
+    engines_start "$target/$host/$directory/codex-mcp"
+    [ $# -gt 0 ] || set -- $ENGINE_TEST_LANES
+    engines_each image build --base bootstrap >&2
+    for lane in "$@"; do
+        "$test" --ignored --exact --nocapture "$request::${lane//-/_}"
+    done
+}

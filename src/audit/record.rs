@@ -185,12 +185,34 @@ pub enum What {
         #[serde(skip_serializing_if = "Option::is_none")]
         refused: Option<String>,
     },
+    /// What became of an apply to the user's folder that a killed process left half-way; another record says what was to be
+    /// written.
+    ChangesRecovered {
+        path: PathBuf,
+        /// As of [`HandedTo::Folder`].
+        base: String,
+        /// Of the patch.
+        sha256: String,
+        end: Recovery,
+        /// Files that are as the changes have them now.
+        files: u64,
+        /// Files that the user had changed meanwhile, and that stay so.
+        left: u64,
+    },
     SessionEnded {
         cause: Cause,
         why: String,
         #[serde(flatten)]
         repeats: Repeats,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovery {
+    /// Nothing had been changed.
+    RolledBack,
+    Finished,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

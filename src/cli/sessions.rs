@@ -2,12 +2,11 @@
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::LaunchFlags;
-use crate::cli::style::{Line, WARNING};
 use crate::cli::{configure, current_dir, output, run, sessions_text, surroundings};
 use crate::config::Config;
 use crate::session::asked::Asked;
 use crate::session::bring_back::{Asking, BringBack, BringBackError};
-use crate::session::registry::{Sessions, Urgency};
+use crate::session::reconcile::reconcile;
 use crate::session::store::StoreError;
 use crate::session::upkeep::{Dry, Upkeep, UpkeepError};
 use crate::session::workspace::Applying;
@@ -284,14 +283,10 @@ async fn perform(command: SessionsCommand) -> Result<(), Failure> {
         SessionsCommand::Prune { dry_run, common } => {
             let dry = if dry_run { Dry::Run } else { Dry::DoIt };
             let (upkeep, config) = upkeep(&common)?;
-            if dry == Dry::DoIt {
-                let sessions = Sessions::new(Arc::new(config), Arc::new(surroundings()?));
-                // Without an engine, what is on the disk can be pruned all the same.
-                if let Err(error) = sessions.put_in_order().await {
-                    let left = format!("what dead servers left in the engine was not looked for: {error}");
-                    output::comment(&[Line::new(WARNING, left)]);
-                }
-                sessions.shut_down(Urgency::Graceful).await;
+            if dry == Dry::DoIt
+                && let Err(error) = reconcile(&Arc::new(config), &Arc::new(surroundings()?)).await
+            {
+                tracing::warn!(%error, "could not put in order what dead servers left");
             }
             let removed = upkeep.prune(dry).await?;
             output::result(&sessions_text::pruned(&removed, dry, common.json))

@@ -6,7 +6,7 @@
 use crate::audit::chain::Digest;
 use crate::audit::journal::Sizes;
 use crate::audit::record::{
-    Actor, Call, Cause, Decision, Entry, HandedTo, Ids, Limit, Outcome, Subject, Usage, Verdict, What,
+    Actor, Call, Cause, Decision, Entry, HandedTo, Ids, Limit, Outcome, Recovery, Subject, Usage, Verdict, What,
 };
 use crate::audit::{Failure, Journal, NotRecorded};
 use crate::auth::broker::passage::Endpoint;
@@ -44,14 +44,26 @@ pub fn begin(config: &Config) -> Result<Journal, NotRecorded> {
     Journal::begin(&config.state_dir.value, sizes, Redactor::of_process())
 }
 
-/// What became of changes that a dead process was writing to a user's folder. Blocks.
+/// An apply that a killed process left came to its end. Of no session: its journal knows none. Blocks.
 pub fn recovered(journal: &Journal, recovered: &Recovered) -> Result<(), NotRecorded> {
-    let (files, refused) = match &recovered.end {
-        RecoveryEnd::Finished { files, .. } => (files.len() as u64, None),
-        RecoveryEnd::RolledBack => (0, Some("its process died before anything was written".to_owned())),
+    let (end, files, left) = match &recovered.end {
+        RecoveryEnd::RolledBack => (Recovery::RolledBack, 0, 0),
+        RecoveryEnd::Finished { files, left } => (Recovery::Finished, files.len() as u64, left.len() as u64),
     };
-    let what = What::ChangesWritten { files, refused };
-    journal.record_for_good(&Entry::of_server(what)).map(drop)
+    let what = What::ChangesRecovered {
+        path: recovered.folder.clone(),
+        base: recovered.patch.base.to_string(),
+        sha256: recovered.patch.patch_sha256.clone(),
+        end,
+        files,
+        left,
+    };
+    let entry = Entry {
+        ids: Ids::default(),
+        actor: None,
+        what,
+    };
+    journal.record_for_good(&entry).map(drop)
 }
 
 /// Clones write for the same session.

@@ -49,6 +49,8 @@ pub mod journal;
 pub mod launch;
 pub mod parking;
 pub mod quota;
+pub mod reconcile;
+mod recover;
 pub mod registry;
 pub mod removal;
 mod retention;

@@ -21,7 +21,6 @@ use crate::session::store::Store;
 use crate::session::surroundings::Surroundings;
 use crate::session::sweep;
 use crate::session::upkeep::{Dry, Upkeep};
-use crate::workspace::apply;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,6 +70,7 @@ pub(super) struct Inner {
     pub(super) config: Arc<Config>,
     surroundings: Arc<Surroundings>,
     ground: OnceCell<Arc<Ground>>,
+    pub(super) recovered: OnceCell<()>,
     pub(super) swept: OnceCell<()>,
     /// Begun when the first session is asked for.
     audit: OnceCell<Journal>,
@@ -90,6 +90,7 @@ impl Sessions {
             config,
             surroundings,
             ground: OnceCell::new(),
+            recovered: OnceCell::new(),
             swept: OnceCell::new(),
             audit: OnceCell::new(),
             live: Mutex::default(),
@@ -111,20 +112,12 @@ impl Sessions {
         Store::new(&self.0.config.state_dir.value, ground.facts.owner.clone())
     }
 
-    /// Puts in order what dead servers left, without starting anything: for whoever asks for that alone.
-    pub async fn put_in_order(&self) -> Result<(), SessionError> {
-        let ground = self.ground().await?;
-        self.0.swept.get_or_init(|| self.sweep(&ground)).await;
-        Ok(())
-    }
-
     pub(super) async fn sweep(&self, ground: &Arc<Ground>) {
         let look = |ground: Arc<Ground>| async move {
             let store = Store::new(&ground.config.state_dir.value, ground.facts.owner.clone());
             sweep::sweep(&ground.engine, store, ground.config.sessions.restarts.value).await;
         };
         look(Arc::clone(ground)).await;
-        self.recover_applies().await;
         match Upkeep::of(self.store(ground), &self.0.config).prune(Dry::DoIt).await {
             Ok(removed) if removed.is_empty() => {}
             Ok(removed) => tracing::info!(
@@ -148,32 +141,6 @@ impl Sessions {
                     }
                 }
             });
-        }
-    }
-
-    /// Finishes or undoes what a dead process was writing to users' folders, and records what became of it.
-    async fn recover_applies(&self) {
-        let recovered = match apply::recover(&self.0.config.state_dir.value).await {
-            Ok(recovered) => recovered,
-            Err(error) => {
-                tracing::warn!(%error, "could not look for changes that a dead server was writing to a folder");
-                return;
-            }
-        };
-        for one in recovered {
-            match one {
-                Ok(one) => {
-                    tracing::warn!(folder = %one.folder.display(), end = ?one.end, "finished what a dead server was writing to a folder");
-                    let recorded = async {
-                        let audit = self.audit().await?;
-                        Ok::<_, SessionError>(blocking(move || journal::recovered(&audit, &one)).await?)
-                    };
-                    if let Err(error) = recorded.await {
-                        tracing::warn!(%error, "what became of changes to a folder is not in the audit");
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "what a dead server was writing to a folder is not finished"),
-            }
         }
     }
 

@@ -14,6 +14,7 @@ use crate::session::journal::SessionJournal;
 use crate::session::launch::{self, Begun, Launched, Launching};
 use crate::session::parking::{self, Resumption};
 use crate::session::quota::{self, Quota, QuotaError};
+use crate::session::recover::recover;
 use crate::session::registry::{Inner, Losses, Sessions, StartSession, Urgency};
 use crate::session::store::Found;
 use crate::session::store::hold::Holder;
@@ -141,7 +142,7 @@ impl Sessions {
         let stored = blocking(move || {
             let session = store.of_thread(&wanted)?;
             let session = session.ok_or(SessionError::UnknownThread(wanted))?;
-            let mut stored = store.open(&session)?;
+            let mut stored = store.open_soon(&session)?;
             stored.settle(restarts)?;
             Ok::<_, SessionError>(stored)
         })
@@ -182,6 +183,9 @@ impl Sessions {
         launching: Launching,
         give_up: CancellationToken,
     ) -> Result<SessionHandle, SessionError> {
+        // Before a copy of the folder is made.
+        let recover = || recover(&self.0.config.state_dir.value, self.audit());
+        self.0.recovered.get_or_init(recover).await;
         let sweeping = async {
             let sweep = self.0.swept.get_or_init(|| self.sweep(&ground));
             tokio::select! {

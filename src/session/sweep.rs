@@ -3,6 +3,7 @@
 
 use crate::engine::capabilities::Capabilities;
 use crate::engine::client::{Engine, EngineError};
+use crate::plan::identity::ContainerName;
 use crate::session::blocking::blocking;
 use crate::session::error::SessionError;
 use crate::session::removal::remove_tree;
@@ -34,7 +35,9 @@ pub async fn sweep(engine: &Engine, store: Store, restarts: u32) {
         Ok(removed) => tracing::info!(removed, "removed containers that dead servers left"),
         Err(error) => tracing::warn!(%error, "could not look for containers that dead servers left"),
     }
-    blocking(move || sessions(&store, restarts)).await;
+    let (engine, runtime) = (engine.clone(), tokio::runtime::Handle::current());
+    let end = move |name: &ContainerName| runtime.block_on(engine.remove([name.as_str()]));
+    blocking(move || sessions(&store, restarts, end)).await;
 }
 
 async fn containers(engine: &Engine, me: &Owner) -> Result<usize, EngineError> {
@@ -52,8 +55,8 @@ async fn containers(engine: &Engine, me: &Owner) -> Result<usize, EngineError> {
     Ok(names.len())
 }
 
-/// Blocks.
-fn sessions(store: &Store, restarts: u32) {
+/// Blocks. `end` ends a container by its name; that there is none is no error.
+fn sessions(store: &Store, restarts: u32, end: impl Fn(&ContainerName) -> Result<(), EngineError>) {
     let found = match store.list() {
         Ok(found) => found,
         Err(error) => {
@@ -62,14 +65,19 @@ fn sessions(store: &Store, restarts: u32) {
         }
     };
     for found in found.iter().filter(|found| found.holder == Holder::Nobody) {
-        if let Err(error) = session(store, found, restarts) {
+        if let Err(error) = session(store, found, restarts, &end) {
             tracing::warn!(path = %found.path.display(), %error, "could not put in order what a dead server left");
         }
     }
 }
 
 /// Of one that nobody has. Whoever takes it meanwhile keeps it.
-fn session(store: &Store, found: &Found, restarts: u32) -> Result<(), SessionError> {
+fn session(
+    store: &Store,
+    found: &Found,
+    restarts: u32,
+    end: impl Fn(&ContainerName) -> Result<(), EngineError>,
+) -> Result<(), SessionError> {
     let is_live = match &found.record {
         Ok(record) => matches!(record.state, State::Live { .. }),
         Err(RecordFlaw::Newer { .. }) => false,
@@ -80,9 +88,17 @@ fn session(store: &Store, found: &Found, restarts: u32) -> Result<(), SessionErr
     if !is_live {
         return Ok(());
     }
-    match store.open(&found.session) {
-        Ok(stored) if stored.record().thread.is_none() => stored.remove_or_warn(),
-        Ok(mut stored) => {
+    let mut stored = match store.open(&found.session) {
+        Ok(stored) => stored,
+        Err(StoreError::Held { .. } | StoreError::Unknown(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    // By its name and while the session is ours: a client that was killed in its first step leaves a container without the
+    // labels that it would be found by. What can't be ended keeps its files, and is tried again.
+    end(&found.session.container_name())?;
+    match stored.record().thread {
+        None => stored.remove_or_warn(),
+        Some(_) => {
             stored.container_ended()?;
             // What a comparison of a killed process left. It is litter, and no reason to leave the rest undone.
             if let Err(error) = workspace::sweep::sweep(&stored.directory.files.shadow) {
@@ -90,8 +106,6 @@ fn session(store: &Store, found: &Found, restarts: u32) -> Result<(), SessionErr
             }
             stored.settle(restarts)?;
         }
-        Err(StoreError::Held { .. } | StoreError::Unknown(_)) => {}
-        Err(error) => return Err(error.into()),
     }
     Ok(())
 }
@@ -122,6 +136,8 @@ mod tests {
     use super::*;
     use crate::session::store::fixtures::record;
     use crate::session::store::record::Record;
+    use crate::supervise::output::OutputError;
+    use crate::supervise::spawner::SpawnError;
     use std::fs::{self, File, FileTimes};
     use std::time::SystemTime;
 
@@ -148,6 +164,27 @@ mod tests {
         }
     }
 
+    fn no_container(_: &ContainerName) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    #[test]
+    fn a_session_keeps_its_files_until_its_container_is_gone() {
+        let bench = bench();
+        let mut half_made = record(1);
+        half_made.thread = None;
+        let path = bench.made(half_made);
+        let asked = std::cell::RefCell::new(Vec::new());
+        sessions(&bench.store, 3, |name| {
+            asked.borrow_mut().push(name.clone());
+            Err(EngineError::Command(OutputError::Spawn(SpawnError::ThreadEnded)))
+        });
+        assert_eq!(asked.into_inner(), [record(1).session.container_name()]);
+        assert!(path.exists());
+        sessions(&bench.store, 3, no_container);
+        assert!(!path.exists());
+    }
+
     #[test]
     fn what_nobody_has_is_put_in_order_and_only_half_made_sessions_are_removed() {
         let bench = bench();
@@ -160,14 +197,14 @@ mod tests {
         let mut in_mid_turn = record(3);
         in_mid_turn.state = State::Live { turn: Some(2) };
         bench.made(in_mid_turn);
-        sessions(&bench.store, 3);
+        sessions(&bench.store, 3, no_container);
         assert!(!half_made.exists());
         assert!(held.directory.root().exists());
         let State::Parked { end } = bench.state(3) else {
             panic!("{:?}", bench.state(3))
         };
         assert_eq!((end.why.as_str(), end.turn), ("its server died", Some(2)));
-        sessions(&bench.store, 3);
+        sessions(&bench.store, 3, no_container);
         assert_eq!(bench.store.open(&record(3).session).unwrap().record().losses, 1);
     }
 
@@ -180,7 +217,7 @@ mod tests {
         fs::create_dir(&staged).unwrap();
         fs::write(staged.join("token"), "x").unwrap();
         fs::write(root.join("secrets-staged-at"), staged.to_str().unwrap()).unwrap();
-        sessions(&bench.store, 3);
+        sessions(&bench.store, 3, no_container);
         assert!(!staged.exists() && root.exists());
     }
 
@@ -193,13 +230,13 @@ mod tests {
         paths
             .iter()
             .for_each(|path| fs::remove_file(path.join("record.json")).unwrap());
-        sessions(&bench.store, 3);
+        sessions(&bench.store, 3, no_container);
         assert!(empty.exists() && worked_in.exists());
         let old = FileTimes::new().set_modified(SystemTime::now() - 2 * RECORDLESS_AGE);
         paths
             .iter()
             .for_each(|path| File::open(path).unwrap().set_times(old).unwrap());
-        sessions(&bench.store, 3);
+        sessions(&bench.store, 3, no_container);
         assert!(!empty.exists() && !worked_in.exists());
         let aside = bench.dir.path().join("damaged").join(worked_in.file_name().unwrap());
         assert!(aside.join("workspace").exists());
@@ -211,7 +248,7 @@ mod tests {
         let (damaged, newer) = (bench.made(record(1)), bench.made(record(2)));
         fs::write(damaged.join("record.json"), "{").unwrap();
         fs::write(newer.join("record.json"), r#"{"version": 99}"#).unwrap();
-        sessions(&bench.store, 3);
+        sessions(&bench.store, 3, no_container);
         assert!(!damaged.exists() && newer.exists());
         assert!(
             bench

@@ -103,7 +103,19 @@ fn a_turn_leaves_a_record_of_each_kind_with_its_ids(lane: Lane) {
     }
     let session = launch["session"].as_str().unwrap();
     let limits = one(&all, "limits_proven", any)["limits"].as_array().unwrap();
-    assert_eq!(limits.len(), 3);
+    let names: BTreeSet<&str> = limits.iter().map(|limit| limit["name"].as_str().unwrap()).collect();
+    let all_of_them = [
+        "cpus",
+        "idle",
+        "memory",
+        "open_files",
+        "pids",
+        "scratch",
+        "turn",
+        "wall",
+        "workspace",
+    ];
+    assert_eq!(names, BTreeSet::from(all_of_them));
     assert_eq!(one(&all, "thread_started", any)["thread"], thread.as_str());
     let target = |name: &str| format!("{name}.test:{port}");
     let allowed = one(&all, "egress", |record| record["target"] == target("good"));

@@ -467,7 +467,7 @@ fn a_spent_budget_ends_the_turn_at_once(lane: Lane) {
     assert_eq!(result["isError"], true, "{result:#}");
     let text = result["content"][0]["text"].as_str().unwrap();
     assert!(
-        text.contains("has spent its 10 tokens (quota.session.tokens, from") && text.contains("config.toml"),
+        text.contains("quota.session.tokens = 10 (from ") && text.contains("config.toml:4) is used up"),
         "{text}"
     );
     assert_eq!(

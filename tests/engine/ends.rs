@@ -3,6 +3,7 @@
 use crate::support::client::McpClient;
 use crate::support::lane::Lane;
 use crate::support::world::World;
+use codex_mcp::session::store::hold::Holder;
 use codex_mcp::session::store::record::EndCause;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -353,8 +354,8 @@ fn a_lost_session_keeps_its_changes(lane: Lane) {
         .status()
         .unwrap();
     assert!(killed.success());
-    comes("the loss, on record", || {
-        world.records()[0].end().is_some_and(|end| end.cause == EndCause::Lost)
+    comes("the end of its container", || {
+        world.sessions()[0].holder == Holder::Nobody
     });
     assert_eq!(world.rests(EndCause::Lost), 1);
     let diff = world.codex_mcp(&["sessions", "diff", &thread]).output().unwrap();

@@ -3,6 +3,7 @@
 use crate::support::client::McpClient;
 use crate::support::lane::Lane;
 use crate::support::world::World;
+use codex_mcp::session::store::record::EndCause;
 use serde_json::json;
 use std::fs;
 use std::process::Output;
@@ -14,16 +15,21 @@ fn run(world: &World, args: &[&str]) -> Output {
 
 #[track_caller]
 fn refused(world: &World, output: &Output, code: i32, words: &[&str]) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    for word in words {
-        assert!(stderr.contains(word), "{word:?} is not in:\n{stderr}");
-    }
+    told(output, code, words);
     assert!(
         world.session_directories().is_empty(),
         "{:?}",
         world.session_directories()
     );
+}
+
+#[track_caller]
+fn told(output: &Output, code: i32, words: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{word:?} is not in:\n{stderr}");
+    }
 }
 
 fn image_missing(lane: Lane) {
@@ -151,7 +157,9 @@ fn provider_unreachable(lane: Lane) {
     // Port 1 on loopback: nothing listens there.
     world.edit_config(&address, "http://127.0.0.1:1/v1");
     let output = run(&world, &["hi"]);
-    refused(&world, &output, 7, &["127.0.0.1:1", "providers.scripted.base_url"]);
+    told(&output, 7, &["127.0.0.1:1", "providers.scripted.base_url"]);
+    // Its thread was there before its model was not.
+    assert_eq!(world.rests(EndCause::ServerEnded), 1);
 }
 
 fn key_missing(lane: Lane) {

@@ -3,10 +3,13 @@
 //! On purpose not a library: these are the bytes that a client written for the removed server sends.
 
 use super::world::World;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a loaded machine; a test that meets it has failed.
@@ -16,6 +19,9 @@ pub struct McpClient {
     pub child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
+    reader: Option<JoinHandle<()>>,
+    /// Closed: the reader lets go of the server's stdout.
+    vanish: Option<OwnedFd>,
     next_id: u64,
     /// Notifications in the order in which they came.
     pub notifications: Vec<Value>,
@@ -34,23 +40,17 @@ impl McpClient {
         command.stderr(Stdio::inherit());
         change(&mut command);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stdout = child.stdout.take().unwrap();
         let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines() {
-                let Ok(line) = line else { break };
-                let value =
-                    serde_json::from_str(&line).unwrap_or_else(|error| panic!("stdout holds {line:?}: {error}"));
-                if sender.send(value).is_err() {
-                    break;
-                }
-            }
-        });
+        let (vanishes, vanish) = nix::unistd::pipe().unwrap();
+        let reader = std::thread::spawn(move || read_lines(stdout, vanishes, &sender));
         let stdin = child.stdin.take();
         let mut client = Self {
             child,
             stdin,
             lines,
+            reader: Some(reader),
+            vanish: Some(vanish),
             next_id: 0,
             notifications: Vec::new(),
             answered: Vec::new(),
@@ -175,6 +175,31 @@ impl McpClient {
         self.stdin = None;
     }
 
+    /// What a client's own sudden end is to the server: both pipes are closed, whatever is under way.
+    pub fn vanish(&mut self) {
+        self.stdin = None;
+        self.vanish = None;
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+    }
+
+    /// Threads that the progress of a call, or an answer that nobody took, has named.
+    pub fn threads_told(&mut self) -> Vec<String> {
+        while let Ok(message) = self.lines.try_recv() {
+            self.keep(message);
+        }
+        let progress = self.progress().into_iter().filter_map(|said| {
+            let thread = said.strip_prefix("thread ")?.split_once(':')?.0;
+            Some(thread.to_owned())
+        });
+        let answers = self.answered.iter().filter_map(|answer| {
+            let thread = answer["result"]["structuredContent"]["threadId"].as_str();
+            thread.map(str::to_owned)
+        });
+        progress.chain(answers).collect()
+    }
+
     /// Waits for the server's end.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
@@ -189,6 +214,35 @@ impl McpClient {
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+}
+
+/// Until the server closes its stdout, or `vanishes` is closed at its other end.
+fn read_lines(mut stdout: ChildStdout, vanishes: OwnedFd, sender: &Sender<Value>) {
+    let (mut pending, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        let mut polled = [
+            PollFd::new(stdout.as_fd(), PollFlags::POLLIN),
+            PollFd::new(vanishes.as_fd(), PollFlags::POLLIN),
+        ];
+        if poll(&mut polled, PollTimeout::NONE).is_err() {
+            continue;
+        }
+        if polled[1].any() == Some(true) {
+            return;
+        }
+        match stdout.read(&mut piece) {
+            Ok(0) | Err(_) => return,
+            Ok(read) => pending.extend_from_slice(&piece[..read]),
+        }
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            let value = serde_json::from_slice(&line)
+                .unwrap_or_else(|error| panic!("stdout holds {:?}: {error}", String::from_utf8_lossy(&line)));
+            if sender.send(value).is_err() {
+                return;
+            }
+        }
     }
 }
 

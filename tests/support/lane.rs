@@ -92,6 +92,34 @@ impl Lane {
         self.listed(&["ps"])
     }
 
+    /// Names of all containers in any state, half-made ones without labels too.
+    pub fn all_containers(self) -> Vec<String> {
+        match self {
+            Self::Docker => self.every(&[]),
+            Self::RootfulPodman | Self::RootlessPodman => self.every(&["--external"]),
+        }
+    }
+
+    /// Names of those that a process owns.
+    pub fn containers_of(self, owner: u32) -> Vec<String> {
+        self.every(&["--filter", &format!("label=io.github.codex-mcp.owner-pid={owner}")])
+    }
+
+    fn every(self, args: &[&str]) -> Vec<String> {
+        let mut engine = self.engine();
+        let output = engine
+            .args(["ps", "-a", "--format", "{{.Names}}"])
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
     fn listed(self, args: &[&str]) -> Vec<String> {
         let output = self
             .engine()

@@ -62,7 +62,11 @@ pub fn nothing_but_sessions(world: &World) {
         let staged = staged_of(&found.path);
         assert!(!staged.as_ref().is_some_and(|path| path.exists()), "{staged:?} is left");
     }
-    assert_eq!(mounts_below(&world.path("state")), [""; 0], "something is mounted");
+    assert_eq!(
+        mounts_below(&world.path("state/sessions")),
+        [""; 0],
+        "something is mounted"
+    );
 }
 
 /// Where a session's secrets were staged, if ever any were.

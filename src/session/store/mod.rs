@@ -32,13 +32,17 @@ use record::{Moment, Record, RecordFlaw};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stored::{RECORD_FILE, StoredSession};
 
 /// Below the state directory.
 const SESSIONS: &str = "sessions";
 /// Below the state directory: sessions whose records can't be read.
 const DAMAGED: &str = "damaged";
+
+/// The longest that this process' own sweep is waited for.
+const OWN_SWEEP: Duration = Duration::from_secs(20);
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -161,6 +165,20 @@ impl Store {
                 aside: self.set_aside(&root, session, &hold)?,
                 flaw,
             }),
+        }
+    }
+
+    /// [`Self::open`], and where this process has it itself, waits for that to be over: its own sweep has each session for as
+    /// long as an engine takes to end what is left of a container.
+    pub fn open_soon(&self, session: &SessionId) -> Result<StoredSession, StoreError> {
+        let since = Instant::now();
+        loop {
+            match self.open(session) {
+                Err(StoreError::Held { by: Some(by), .. }) if by == self.me && since.elapsed() < OWN_SWEEP => {
+                    std::thread::sleep(BETWEEN_TRIES);
+                }
+                opened => return opened,
+            }
         }
     }
 

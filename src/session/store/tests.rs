@@ -42,6 +42,27 @@ fn a_session_outlives_whoever_has_it() {
 }
 
 #[test]
+fn what_this_process_has_itself_is_waited_for_and_what_another_has_is_not() {
+    let bench = bench();
+    let stored = bench.store.create(record(7)).unwrap();
+    let id = record(7).session;
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| bench.store.open_soon(&id).map(drop));
+        // It has looked by then, or looks when nobody has it: either is fine.
+        std::thread::sleep(2 * BETWEEN_TRIES);
+        drop(stored);
+        waiting.join().unwrap().unwrap();
+    });
+    let other = Owner {
+        pid: 1,
+        ..Owner::of_this_process().unwrap()
+    };
+    let _theirs = Store::new(bench.dir.path(), other).open(&id).unwrap();
+    let refused = bench.store.open_soon(&id);
+    assert!(matches!(refused, Err(StoreError::Held { .. })), "{refused:?}");
+}
+
+#[test]
 fn an_id_is_used_once() {
     let bench = bench();
     let _first = bench.store.create(record(7)).unwrap();

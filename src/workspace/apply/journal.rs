@@ -162,8 +162,8 @@ impl Slot {
         }
     }
 
-    /// Every folder that has a journal.
-    pub fn with_journals(state_dir: &Path) -> Result<Vec<Self>, JournalError> {
+    /// Every folder that has a journal, or content that was on its way.
+    pub fn unfinished(state_dir: &Path) -> Result<Vec<Self>, JournalError> {
         let directory = state_dir.join("apply");
         let listed = match fs::read_dir(&directory) {
             Ok(listed) => listed,
@@ -173,14 +173,21 @@ impl Slot {
         let mut slots = Vec::new();
         for entry in listed {
             let name = entry.map_err(io_error("list", &directory))?.file_name();
-            if let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".journal")) {
+            let unfinished = |name: &str| {
+                [".journal", ".work"]
+                    .iter()
+                    .find_map(|kind| name.strip_suffix(kind))
+                    .map(str::to_owned)
+            };
+            if let Some(name) = name.to_str().and_then(unfinished) {
                 slots.push(Self {
                     directory: directory.clone(),
-                    name: name.to_owned(),
+                    name,
                 });
             }
         }
         slots.sort_by(|one, other| one.name.cmp(&other.name));
+        slots.dedup_by(|one, other| one.name == other.name);
         Ok(slots)
     }
 

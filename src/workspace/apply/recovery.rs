@@ -30,7 +30,7 @@ pub async fn recover(state_dir: &Path) -> Result<Vec<Result<Recovered, ApplyErro
     let state_dir = state_dir.to_owned();
     blocking(move || {
         let mut ends = Vec::new();
-        for slot in Slot::with_journals(&state_dir)? {
+        for slot in Slot::unfinished(&state_dir)? {
             // Held: somebody is at it.
             let Some(held) = slot.try_hold()? else { continue };
             ends.extend(finish(&held).transpose());
