@@ -9,8 +9,11 @@
 use crate::plan::decide::SessionFiles;
 use crate::plan::launch::ContainerUser;
 use crate::plan::paths::{SEALED_DIRS, SEALED_FILES};
-use crate::session::removal::{RemovalError, remove_tree};
+use crate::session::removal::{RemovalError, empty_but, remove_tree};
 use crate::session::secrets;
+use crate::session::store::hold::LOCK_FILE;
+use crate::session::store::stored::RECORD_FILE;
+use crate::workspace::tree::errno_of;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
@@ -110,11 +113,21 @@ impl SessionDirectory {
         secrets::remove(&self.root)
     }
 
-    /// Removes everything. Called when the container is gone. The secrets first: as long as one is left, so is the record of
-    /// where it is.
+    /// Removes everything. Called when the container is gone, by whoever has the session. The secrets first: as long as one is
+    /// left, so is the record of where it is. Then all but the record and the lock, so that what is cut short is found by the
+    /// one, and nobody takes up half a session for the other. These two go in one step, under a name that is no session's: a
+    /// lock that is gone before its directory is made again by whoever opens the session.
     pub fn remove(self) -> Result<(), RemovalError> {
         secrets::remove(&self.root)?;
-        remove_tree(&self.root)
+        empty_but(&self.root, &[RECORD_FILE, LOCK_FILE])?;
+        let gone = self.root.with_extension("gone");
+        match fs::rename(&self.root, &gone) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RemovalError::Parent {
+                path: self.root,
+                errno: errno_of(&error),
+            }),
+            _ => remove_tree(&gone),
+        }
     }
 }
 

@@ -42,6 +42,43 @@ fn hint(errno: Errno) -> &'static str {
     }
 }
 
+/// Removes what lies in the directory at `path`, but for these names. The directory itself is ours alone; what lies below it need
+/// not be. One that is not there is empty.
+pub fn empty_but(path: &Path, kept: &[&str]) -> Result<(), RemovalError> {
+    let opened = open(
+        path,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    );
+    let top = match opened {
+        Err(Errno::ENOENT) => return Ok(()),
+        opened => opened.map_err(|errno| RemovalError::Parent {
+            path: path.to_owned(),
+            errno,
+        })?,
+    };
+    let name = path.file_name().and_then(terminated);
+    let name = name.ok_or_else(|| RemovalError::Nameless(path.to_owned()))?;
+    let mut entries =
+        Dir::openat(&top, ".", OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed("list", &name))?;
+    let mut others = Vec::new();
+    for entry in entries.iter() {
+        let entry = entry.map_err(failed("list", &name))?.file_name().to_owned();
+        let is_kept = kept.iter().any(|kept| kept.as_bytes() == entry.to_bytes());
+        if !is_kept && !matches!(entry.to_bytes(), b"." | b"..") {
+            others.push(entry);
+        }
+    }
+    for other in others {
+        match remove_entry(top.as_fd(), &other) {
+            Ok(()) => {}
+            Err(errno) if is_occupied(errno) => remove_tree(&path.join(OsStr::from_bytes(other.to_bytes())))?,
+            Err(errno) => return Err(failed("remove", &other)(errno)),
+        }
+    }
+    Ok(())
+}
+
 /// Removes the directory at `path` with everything in it. What leads to it must be the caller's own; a link in its
 /// place is an error. A tree that is not there is removed.
 pub fn remove_tree(path: &Path) -> Result<(), RemovalError> {

@@ -13,7 +13,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-const FILE: &str = "lock";
+/// Beside the record.
+pub const LOCK_FILE: &str = "lock";
 /// An owner is three short fields.
 const MAX_OWNER: u64 = 4096;
 
@@ -44,7 +45,7 @@ impl Hold {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(session_dir.join(FILE));
+            .open(session_dir.join(LOCK_FILE));
         let mut file = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(HoldError::Gone),
             opened => opened?,
@@ -76,7 +77,7 @@ pub enum Holder {
 
 /// Looks, and takes nothing.
 pub fn holder(session_dir: &Path) -> io::Result<Holder> {
-    let mut file = match OpenOptions::new().read(true).open(session_dir.join(FILE)) {
+    let mut file = match OpenOptions::new().read(true).open(session_dir.join(LOCK_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
         opened => opened?,
     };
@@ -152,8 +153,8 @@ mod tests {
     fn what_is_removed_can_not_be_taken() {
         let dir = tempfile::tempdir().unwrap();
         let hold = Hold::take(dir.path(), &owner(7)).unwrap();
-        let opened = File::open(dir.path().join(FILE)).unwrap();
-        std::fs::remove_file(dir.path().join(FILE)).unwrap();
+        let opened = File::open(dir.path().join(LOCK_FILE)).unwrap();
+        std::fs::remove_file(dir.path().join(LOCK_FILE)).unwrap();
         drop(hold);
         assert_eq!(opened.metadata().unwrap().nlink(), 0);
         std::fs::remove_dir(dir.path()).unwrap();

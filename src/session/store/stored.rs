@@ -101,14 +101,25 @@ impl StoredSession {
     }
 
     /// Removes the session with all that it has. Called when no container has it.
-    pub fn remove(self) -> Result<(), RemovalError> {
+    pub fn remove(mut self) -> Result<(), RemovalError> {
+        if let Err(error) = self.forget() {
+            tracing::debug!(%error, "a session is removed that its record does not say so of");
+        }
         self.directory.remove()
+    }
+
+    /// Writes down that it is no session any more: if this process ends half-way, nobody goes on with what is left, and the sweep
+    /// takes it. A full disk may refuse that, and must not keep anybody from making room.
+    fn forget(&mut self) -> io::Result<()> {
+        self.update(|record| {
+            record.thread = None;
+            record.state = State::Live { turn: None };
+        })
     }
 
     /// [`Self::remove`]; a failure is logged, and the next start's sweep tries again.
     pub fn remove_or_warn(mut self) {
-        // Without a thread on record the sweep may take what is left.
-        let forgotten = self.update(|record| record.thread = None);
+        let forgotten = self.forget();
         if let Err(error) = self.container_ended() {
             tracing::warn!(path = %self.directory.root().display(), %error, "could not remove what a container needed");
         }

@@ -63,6 +63,44 @@ fn what_this_process_has_itself_is_waited_for_and_what_another_has_is_not() {
 }
 
 #[test]
+fn a_session_that_is_being_removed_is_nobody_elses() {
+    let bench = bench();
+    for byte in 1..=12 {
+        let stored = bench.store.create(record(byte)).unwrap();
+        let work = stored.directory.root().join("workspace");
+        fs::create_dir(&work).unwrap();
+        (0..200).for_each(|file| fs::write(work.join(file.to_string()), "x").unwrap());
+        let id = record(byte).session;
+        std::thread::scope(|scope| {
+            let removing = scope.spawn(|| stored.remove().unwrap());
+            while !removing.is_finished() {
+                let taken = bench.store.open(&id);
+                assert!(
+                    matches!(taken, Err(StoreError::Held { .. } | StoreError::Unknown(_))),
+                    "{taken:?}"
+                );
+            }
+        });
+    }
+    assert_eq!(fs::read_dir(bench.store.sessions_dir()).unwrap().count(), 0);
+    assert!(!bench.dir.path().join(DAMAGED).exists());
+}
+
+#[test]
+fn a_removal_that_is_cut_short_leaves_no_session_with_a_thread() {
+    let bench = bench();
+    let mut stored = bench.store.create(record(7)).unwrap();
+    stored.update(|record| record.turns = 5).unwrap();
+    // Where its secrets are can't be read, so nothing is removed.
+    let root = stored.directory.root().to_owned();
+    fs::create_dir(root.join("secrets-staged-at")).unwrap();
+    assert!(stored.remove().is_err());
+    let found = &bench.store.list().unwrap()[0];
+    let record = found.record.as_ref().unwrap();
+    assert_eq!((&record.thread, &record.state), (&None, &State::Live { turn: None }));
+}
+
+#[test]
 fn an_id_is_used_once() {
     let bench = bench();
     let _first = bench.store.create(record(7)).unwrap();

@@ -150,7 +150,7 @@ fn scratch_file_systems_are_full_at_their_size(lane: Lane) {
     bystander.works(&mut client);
 }
 
-/// A small disk for the state directory. Only root may have one.
+/// A small disk for the state directory, which only root may have.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -228,6 +228,6 @@ on_every_lane!(
     files_where_nobody_may_look,
     a_sparse_file_takes_no_room,
     scratch_file_systems_are_full_at_their_size,
-    a_disk_that_gets_short,
-    deleted_files_that_are_held_open,
 );
+// Rootless podman has a mount namespace of its own, in which a disk that was mounted since is not there.
+on_lanes!([RootfulPodman, Docker] => a_disk_that_gets_short, deleted_files_that_are_held_open);
