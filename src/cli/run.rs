@@ -349,7 +349,7 @@ impl View {
                 output::comment(&render::denied(&turn.egress_denied));
                 match changes {
                     Ok(Some(changes)) => {
-                        output::comment(&render::changes(&changes, turn.applied.as_ref(), &report.session))
+                        output::comment(&render::changes(&changes, turn.applied.as_ref(), &report.session));
                     }
                     // The folder itself was worked on.
                     Ok(None) => {}

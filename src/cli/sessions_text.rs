@@ -247,7 +247,7 @@ pub fn brought_back(brought: &BroughtBack, as_json: bool) -> String {
                     .iter()
                     .map(|one| listed("runs by itself on the host", one)),
             );
-            said(lines, "nothing would be written")
+            said(&lines, "nothing would be written")
         }
         (BroughtBack::Applied(applied), false) => {
             let mut lines: Vec<String> = applied.files.iter().map(|file| written("was", file)).collect();
@@ -259,12 +259,12 @@ pub fn brought_back(brought: &BroughtBack, as_json: bool) -> String {
                     .iter()
                     .map(|one| listed("runs by itself on the host", one)),
             );
-            said(lines, "nothing to write: the folder has all of it")
+            said(&lines, "nothing to write: the folder has all of it")
         }
     }
 }
 
-fn said(lines: Vec<String>, otherwise: &str) -> String {
+fn said(lines: &[String], otherwise: &str) -> String {
     match lines.is_empty() {
         true => otherwise.to_owned(),
         false => lines.join("\n"),

@@ -51,7 +51,7 @@ pub enum Begun {
     /// None of it is there yet.
     New { store: Store, asked_by: String },
     /// It is this process's already.
-    Resumed(StoredSession),
+    Resumed(Box<StoredSession>),
 }
 
 /// Everything that lives as long as the session's container.
@@ -242,7 +242,7 @@ impl Files {
                 stop_request::withdraw(stored.directory.root())
                     .and_then(|()| stored.update(|record| record.state = State::Live { turn: None }))
                     .map_err(failed)?;
-                Ok(Kept::new(stored))
+                Ok(Kept::new(*stored))
             }
         })
         .await

@@ -170,7 +170,7 @@ impl Sessions {
         let decided = decide::decide(&ground, &start, record.session.clone()).await?;
         let launching = Launching {
             journal: SessionJournal::new(audit, record.session.clone(), asked, record.turns),
-            session: Begun::Resumed(stored),
+            session: Begun::Resumed(Box::new(stored)),
             start,
             decided,
         };

@@ -1,9 +1,5 @@
 //! How another process asks the one that has a session to end its container: a file in the session's directory. There is no
 //! socket and no daemon to speak to, and a signal would end the whole server.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "makes, looks for and removes the request's file"
-)]
 
 use std::fs::{self, OpenOptions};
 use std::io;

@@ -11,6 +11,7 @@ use crate::session::secrets;
 use crate::session::store::hold::{Hold, Holder};
 use crate::session::store::record::{RecordFlaw, State};
 use crate::session::store::{Found, Store, StoreError, now};
+use crate::supervise::monitor;
 use crate::supervise::owner::Owner;
 use crate::supervise::reconcile;
 use crate::workspace;
@@ -36,7 +37,14 @@ pub async fn sweep(engine: &Engine, store: Store, restarts: u32) {
         Err(error) => tracing::warn!(%error, "could not look for containers that dead servers left"),
     }
     let (engine, runtime) = (engine.clone(), tokio::runtime::Handle::current());
-    let end = move |name: &ContainerName| runtime.block_on(engine.remove([name.as_str()]));
+    let end = move |name: &ContainerName| -> Result<(), EngineError> {
+        runtime.block_on(engine.remove([name.as_str()]))?;
+        let left = monitor::end_left(name.as_str());
+        if left > 0 {
+            tracing::info!(%name, "ended what a killed client of the engine had left half-way");
+        }
+        Ok(())
+    };
     blocking(move || sessions(&store, restarts, end)).await;
 }
 

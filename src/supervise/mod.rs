@@ -1,7 +1,7 @@
 //! Child process trees: starting them, ending them, and knowing whose they are.
 //!
 //! Nothing here knows what an engine or a session is: it gets command lines and returns ends. It must never block a
-//! runtime thread on a child, and never signal a process it has not started or already reaped.
+//! runtime thread on a child, and never signal a process it has not started or already reaped, but for those that [`monitor`] names.
 //!
 //! - [`command`]: a command line as data.
 //! - [`environment`]: the whole environment of a child, as data.
@@ -13,6 +13,7 @@
 //! - [`tool`]: run a tool that takes minutes to its end, its output streamed line by line.
 //! - [`ladder`]: the stop ladder as a pure state machine.
 //! - [`stop`]: performs the ladder's actions on a child.
+//! - [`monitor`]: what a killed podman client leaves that podman does not know of.
 //! - [`owner`]: which process owns a container: pid, start time, boot.
 //! - [`reconcile`]: which containers of dead owners to remove (pure).
 
@@ -21,6 +22,7 @@ pub mod command;
 pub mod environment;
 pub mod ladder;
 pub mod lines;
+pub mod monitor;
 pub mod output;
 pub mod owner;
 pub mod reconcile;

@@ -2,7 +2,6 @@
 //!
 //! An open-file-description lock (fcntl_locking(2)) and not flock(2): whether it is held can be asked without taking it, so
 //! that listing sessions never keeps a server from one.
-#![expect(clippy::disallowed_methods, reason = "opens and writes the lock's file")]
 
 use crate::supervise::owner::Owner;
 use nix::errno::Errno;
@@ -143,7 +142,7 @@ mod tests {
         drop(Hold::take(dir.path(), &owner(7)).unwrap());
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                (0..2000).for_each(|_| assert_ne!(holder(dir.path()).unwrap(), Holder::Process(Some(owner(9)))))
+                (0..2000).for_each(|_| assert_ne!(holder(dir.path()).unwrap(), Holder::Process(Some(owner(9)))));
             });
             (0..2000).for_each(|_| drop(Hold::take(dir.path(), &owner(8)).unwrap()));
         });

@@ -86,8 +86,7 @@ impl Patterns {
         self.regex.which_overlapping_matches(&input, &mut matching);
         let kinds = matching.iter().filter_map(|pattern| self.kinds.get(pattern.as_usize()));
         kinds
-            .filter(|kind| is_directory || !kind.directories_only)
-            .last()
+            .rfind(|kind| is_directory || !kind.directories_only)
             .map(|kind| kind.verdict)
     }
 }

@@ -1,5 +1,4 @@
 //! What is ignored, judged by git on the same files.
-#![expect(clippy::disallowed_methods, reason = "tests make files")]
 
 use super::*;
 use crate::workspace::fixtures::{Scene, git_in, write};

@@ -313,7 +313,8 @@ impl Scene {
         if !round.from_its_birth {
             std::thread::sleep(moment);
         }
-        let deadline = Instant::now() + under_way.span.max(Duration::from_secs(1));
+        // A server that was just started takes longer than a warm one, and a machine with other work longer yet.
+        let deadline = Instant::now() + 3 * under_way.span + Duration::from_secs(5);
         let found = loop {
             let found = self.victim(round.victim, under_way);
             if !found.is_empty() || Instant::now() > deadline || round.victim == Victim::Client {
