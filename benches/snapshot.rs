@@ -13,13 +13,14 @@
 
 mod support;
 
+use codex_mcp::config::History;
 use codex_mcp::config::quantity::ByteSize;
 use codex_mcp::config::{Origin, Sourced};
 use codex_mcp::workspace::compare::Bounds;
 use codex_mcp::workspace::copy::{CopyLimits, CopyOwner};
 use codex_mcp::workspace::git::command::Git;
 use codex_mcp::workspace::shadow::Shadow;
-use codex_mcp::workspace::snapshot::{self, History, SnapshotJob, Taken};
+use codex_mcp::workspace::snapshot::{self, SnapshotJob, Taken};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufWriter, Write};

@@ -10,6 +10,7 @@ use codex_mcp::config::target::Target;
 use codex_mcp::egress::{Denial, Unwitnessed, Witness};
 use codex_mcp::plan::launch::LaunchPlan;
 use codex_mcp::session::container::Container;
+use codex_mcp::session::directory::SessionDirectory;
 use codex_mcp::session::registry::Sessions;
 use codex_mcp::wire::contract::{ProcessEnd, ProcessNumber, SpawnRequest, StderrTo};
 use codex_mcp::wire::link::{Ending, GuestLink};
@@ -38,6 +39,7 @@ impl Witness for Nobody {
 
 pub struct Inside {
     container: Container,
+    directory: SessionDirectory,
     link: GuestLink,
     plan: LaunchPlan,
     started: AtomicU32,
@@ -57,10 +59,11 @@ impl Inside {
         let egress = ground
             .egress
             .for_session(network.policy.clone(), network.limits.clone(), Arc::new(Nobody));
-        let mut container = Container::start(ground, plan.clone(), directory).await.unwrap();
+        let mut container = Container::start(ground, plan.clone(), directory.root()).await.unwrap();
         let (link, _) = container.prove(&broker, &egress).await.unwrap();
         Self {
             container,
+            directory,
             link,
             plan,
             started: AtomicU32::new(1),
@@ -120,7 +123,7 @@ impl Inside {
     pub async fn stop(mut self) {
         drop(self.link);
         self.container.stop(std::future::pending()).await;
-        self.container.remove_files().await;
+        self.directory.remove().unwrap();
     }
 }
 

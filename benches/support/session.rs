@@ -9,9 +9,9 @@ use codex_mcp::obs;
 use codex_mcp::plan::LaunchPlan;
 use codex_mcp::plan::request::WorkspaceAccess;
 use codex_mcp::session::asked::Asked;
+use codex_mcp::session::decide::Decided;
 use codex_mcp::session::directory::{Sealed, SessionDirectory};
 use codex_mcp::session::ground::Ground;
-use codex_mcp::session::launch::Decided;
 use codex_mcp::session::registry::{Sessions, StartSession};
 use codex_mcp::session::surroundings::Surroundings;
 use codex_mcp::supervise::command::CommandLine;
@@ -60,6 +60,7 @@ pub fn asked() -> Asked {
 pub fn request() -> StartSession {
     StartSession {
         workspace: None,
+        mode: None,
         access: WorkspaceAccess::ReadWrite,
         model: None,
         network: None,
@@ -70,7 +71,9 @@ pub fn request() -> StartSession {
 /// What a launch has made when it starts the container.
 pub fn prepare(ground: &Ground, decided: &Decided) -> SessionDirectory {
     let (config, plan) = (&ground.config, &decided.plan);
-    let directory = SessionDirectory::create(&config.state_dir.value, &plan.session, &plan.owner).unwrap();
+    let root = config.state_dir.value.join("sessions").join(plan.session.as_str());
+    fs::create_dir_all(&root).unwrap();
+    let directory = SessionDirectory::at(&root);
     let text = settings::render(&SessionConfig {
         model_port: plan.guest.model_port,
         model: config.codex.model.as_ref().map(|model| &model.value),

@@ -97,11 +97,11 @@ enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Came {
     /// Nobody worked in it: nothing.
-    ToNoThread,
+    NoThread,
     /// The engine may be faster than we are: nothing, or a thread without a turn.
-    ToAThreadPerhaps,
+    AThreadPerhaps,
     /// All but the container.
-    ToATurn,
+    ATurn,
 }
 
 /// Ends the server as it is, and asserts that it takes everything with it in time but what somebody may come back to.
@@ -126,9 +126,9 @@ fn ends_cleanly(world: &World, mut client: McpClient, end: End, came: Came) {
         .map(|record| record.end().and_then(|end| end.turn))
         .collect();
     match came {
-        Came::ToNoThread => assert_eq!(turns, [], "a session that nobody worked in is left"),
-        Came::ToAThreadPerhaps => assert!(turns.len() <= 1, "{turns:?}"),
-        Came::ToATurn => assert_eq!(turns, [Some(1)]),
+        Came::NoThread => assert_eq!(turns, [], "a session that nobody worked in is left"),
+        Came::AThreadPerhaps => assert!(turns.len() <= 1, "{turns:?}"),
+        Came::ATurn => assert_eq!(turns, [Some(1)]),
     }
     assert!(took < AFTER_SIGTERM, "took {took:?}");
     eprintln!("{}: {end:?}: {took:?}", world.lane.name());
@@ -161,7 +161,7 @@ fn ended_while_the_workspace_is_copied(lane: Lane, end: End) {
     };
     comes("the copy", || copied() > 0);
     assert!(copied() < 20_000, "the copy was over before its end could be asked for");
-    ends_cleanly(&world, client, end, Came::ToNoThread);
+    ends_cleanly(&world, client, end, Came::NoThread);
     assert!(world.model.requests().is_empty(), "the launch did not go on");
 }
 
@@ -183,13 +183,13 @@ fn at_run(world: &World, then: &str) -> McpClient {
 fn ended_while_the_engine_starts(lane: Lane, end: End) {
     let Some(world) = World::new(lane) else { return };
     let client = at_run(&world, ":");
-    ends_cleanly(&world, client, end, Came::ToAThreadPerhaps);
+    ends_cleanly(&world, client, end, Came::AThreadPerhaps);
 }
 
 fn ended_while_the_engine_hangs(lane: Lane, end: End) {
     let Some(world) = World::new(lane) else { return };
     let client = at_run(&world, "exec sleep 1000");
-    ends_cleanly(&world, client, end, Came::ToNoThread);
+    ends_cleanly(&world, client, end, Came::NoThread);
 }
 
 fn ended_while_the_container_comes_up(lane: Lane, end: End) {
@@ -198,14 +198,14 @@ fn ended_while_the_container_comes_up(lane: Lane, end: End) {
     comes("the container", || {
         !still(lane.containers(), &world.container_names()).is_empty()
     });
-    ends_cleanly(&world, client, end, Came::ToAThreadPerhaps);
+    ends_cleanly(&world, client, end, Came::AThreadPerhaps);
 }
 
 fn ended_while_a_turn_runs(lane: Lane, end: End) {
     let Some(world) = World::new(lane) else { return };
     let mut client = McpClient::start(&world);
     sleeping_turn(&mut client, 1003);
-    ends_cleanly(&world, client, end, Came::ToATurn);
+    ends_cleanly(&world, client, end, Came::ATurn);
 }
 
 fn sigterm_while_the_workspace_is_copied(lane: Lane) {

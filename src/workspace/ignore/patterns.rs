@@ -84,7 +84,7 @@ impl Patterns {
         let mut matching = PatternSet::new(self.kinds.len());
         let input = Input::new(path).anchored(Anchored::Yes);
         self.regex.which_overlapping_matches(&input, &mut matching);
-        let kinds = matching.iter().filter_map(|pattern| self.kinds.get(pattern.as_usize()));
+        let mut kinds = matching.iter().filter_map(|pattern| self.kinds.get(pattern.as_usize()));
         kinds
             .rfind(|kind| is_directory || !kind.directories_only)
             .map(|kind| kind.verdict)

@@ -281,7 +281,7 @@ impl Scene {
         let (mut call, mut command) = (None, None);
         match round.phase {
             Phase::Launch => {
-                call = Some(client.begin_tool("codex", json!({"prompt": "#shell echo begun > begun; sleep 0.2"})))
+                call = Some(client.begin_tool("codex", json!({"prompt": "#shell echo begun > begun; sleep 0.2"})));
             }
             Phase::Resume => {
                 let thread = dice.one_of(&self.known).clone();
