@@ -19,6 +19,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+/// Ends the name of a directory whose session is removed and whose last files are being.
+pub const GONE: &str = "gone";
+
 /// What is in the files that the container sees and can't change.
 #[derive(Debug, Clone, Copy)]
 pub struct Sealed<'a> {
@@ -120,7 +123,7 @@ impl SessionDirectory {
     pub fn remove(self) -> Result<(), RemovalError> {
         secrets::remove(&self.root)?;
         empty_but(&self.root, &[RECORD_FILE, LOCK_FILE])?;
-        let gone = self.root.with_extension("gone");
+        let gone = self.root.with_extension(GONE);
         match fs::rename(&self.root, &gone) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RemovalError::Parent {
                 path: self.root,

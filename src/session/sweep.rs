@@ -15,6 +15,7 @@ use crate::supervise::monitor;
 use crate::supervise::owner::Owner;
 use crate::supervise::reconcile;
 use crate::workspace;
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// How long a daemon may go on with a client's request after the client is gone; a second look comes after that.
@@ -72,11 +73,29 @@ fn sessions(store: &Store, restarts: u32, end: impl Fn(&ContainerName) -> Result
             return;
         }
     };
+    half_removed(store);
     for found in found.iter().filter(|found| found.holder == Holder::Nobody) {
         if let Err(error) = session(store, found, restarts, &end) {
             tracing::warn!(path = %found.path.display(), %error, "could not put in order what a dead server left");
         }
     }
+}
+
+/// What a removal left that was cut short in its last step: a record and a lock that are nobody's. One that goes on just now
+/// ends before it is this old.
+fn half_removed(store: &Store) {
+    for path in store.half_removed().unwrap_or_default() {
+        if is_old(&path)
+            && let Err(error) = remove_tree(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "could not remove what is left of a removed session");
+        }
+    }
+}
+
+fn is_old(path: &Path) -> bool {
+    let changed = path.metadata().and_then(|metadata| metadata.modified());
+    changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > RECORDLESS_AGE))
 }
 
 /// Of one that nobody has. Whoever takes it meanwhile keeps it.
@@ -121,9 +140,7 @@ fn session(
 /// A directory without a record was just made, or its maker died; or somebody took the record away, and then the rest is not ours
 /// to remove.
 fn recordless(store: &Store, found: &Found) -> Result<(), SessionError> {
-    let made = found.path.metadata().and_then(|metadata| metadata.modified());
-    let is_old = made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > RECORDLESS_AGE));
-    if !is_old {
+    if !is_old(&found.path) {
         return Ok(());
     }
     let Ok(hold) = Hold::take(&found.path, store.me()) else {
@@ -248,6 +265,20 @@ mod tests {
         assert!(!empty.exists() && !worked_in.exists());
         let aside = bench.dir.path().join("damaged").join(worked_in.file_name().unwrap());
         assert!(aside.join("workspace").exists());
+    }
+
+    #[test]
+    fn what_is_left_of_a_removal_goes_once_it_is_old() {
+        let bench = bench();
+        let root = bench.made(record(1));
+        let gone = root.with_extension("gone");
+        fs::rename(&root, &gone).unwrap();
+        sessions(&bench.store, 3, no_container);
+        assert!(gone.exists());
+        let old = FileTimes::new().set_modified(SystemTime::now() - 2 * RECORDLESS_AGE);
+        File::open(&gone).unwrap().set_times(old).unwrap();
+        sessions(&bench.store, 3, no_container);
+        assert!(!gone.exists());
     }
 
     #[test]

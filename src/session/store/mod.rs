@@ -23,7 +23,7 @@ pub mod fixtures;
 
 use crate::codex::event::ThreadId;
 use crate::plan::identity::SessionId;
-use crate::session::directory::private_dir_all;
+use crate::session::directory::{GONE, private_dir_all};
 use crate::session::removal::RemovalError;
 use crate::session::secrets;
 use crate::supervise::owner::Owner;
@@ -214,6 +214,20 @@ impl Store {
         }
         let created = |found: &Found| found.record.as_ref().map_or(Moment(0), |record| record.created);
         found.sort_by(|one, other| (created(one), &one.session).cmp(&(created(other), &other.session)));
+        Ok(found)
+    }
+
+    /// Directories whose sessions were removed, and whose last files may still be.
+    pub fn half_removed(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.sessions_dir())? {
+            let path = entry?.path();
+            let stem = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_ours = SessionId::try_from(stem.to_owned()).is_ok();
+            if is_ours && path.extension().is_some_and(|extension| extension == GONE) {
+                found.push(path);
+            }
+        }
         Ok(found)
     }
 

@@ -1,8 +1,8 @@
 //! Disks: the host's, by every way to fill one, and the container's own in memory.
 
 use super::{
-    Bystander, another_server_works, begin, completed, content, end_of, leaves_nothing, reply, server_is_small,
-    sessions_json, start, thread_of,
+    Bystander, another_server_works, completed, content, end_of, leaves_nothing, reply, server_is_small, sessions_json,
+    start, thread_of,
 };
 use crate::support::client::McpClient;
 use crate::support::lane::Lane;
@@ -33,8 +33,7 @@ fn allocated(directory: &Path) -> u64 {
 #[track_caller]
 fn stopped(world: &World, client: &mut McpClient, command: &str) -> String {
     let mut bystander = Bystander::arrive(client);
-    let call = begin(client, command);
-    let result = client.answer(call)["result"].clone();
+    let result = start(client, &format!("#shell {command}"));
     assert_eq!(result["isError"], true, "{result:#}");
     let end = end_of(world, &thread_of(&result));
     assert_eq!(end["cause"], "disk_limit", "{end}");
@@ -204,8 +203,7 @@ fn deleted_files_that_are_held_open(lane: Lane) {
     let Some((world, disk)) = small_disk(lane) else { return };
     let mut client = McpClient::start(&world);
     let hold = "exec 3> held; rm held; dd if=/dev/zero bs=1M count=450 2>/dev/null >&3; sleep 1000";
-    let call = begin(&mut client, hold);
-    let result = client.answer(call)["result"].clone();
+    let result = start(&mut client, &format!("#shell {hold}"));
     assert_eq!(result["isError"], true, "{result:#}");
     let words = content(&result).to_owned();
     assert!(
