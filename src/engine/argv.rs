@@ -13,6 +13,7 @@ use crate::plan::paths;
 use crate::supervise::command::CommandLine;
 use crate::supervise::owner::Owner;
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// The guest's host name. The same for all sessions: Codex tells it to the model, and a name of the session's own
 /// would only spoil the provider's prompt cache.
@@ -158,6 +159,10 @@ fn user(command: CommandLine, plan: &LaunchPlan, engine: Capabilities<'_>) -> Co
     }
 }
 
+/// The guest ends the session at its wall clock and says so. Podman counts from a moment earlier and says nothing (exit 255), so
+/// it is given this much longer, for a guest that is stuck.
+const WALL_BACKSTOP: Duration = Duration::from_secs(10);
+
 /// All limits are always asked for, also those that the plan calls unenforced: rootless podman on cgroup v1 ignores
 /// them with a warning on stderr, and should it ever not, they hold.
 fn limits(command: CommandLine, limits: &PlannedLimits, engine: Capabilities<'_>) -> CommandLine {
@@ -167,8 +172,7 @@ fn limits(command: CommandLine, limits: &PlannedLimits, engine: Capabilities<'_>
         .args(["--cpus".to_owned(), cpus_option(limits.cpus)])
         .args(["--pids-limit".to_owned(), limits.pids.get().to_string()]);
     if engine.has_timeout() {
-        // 0 would be "no limit".
-        let seconds = limits.wall.as_secs().max(1);
+        let seconds = (limits.wall + WALL_BACKSTOP).as_secs();
         command.args(["--timeout".to_owned(), seconds.to_string()])
     } else {
         command

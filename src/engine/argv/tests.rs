@@ -175,9 +175,9 @@ fn the_engines_take_a_decimal_number_of_cpus() {
 }
 
 #[test]
-fn a_wall_below_a_second_is_not_no_limit() {
+fn the_engine_gives_the_guest_time_to_end_at_its_wall_clock() {
     let short = |plan: &mut LaunchPlan| plan.limits.wall = std::time::Duration::from_millis(10);
-    assert_eq!(changed(&podman_rootless(), short), "  --timeout 1");
+    assert_eq!(changed(&podman_rootless(), short), "  --timeout 10");
 }
 
 #[test]
