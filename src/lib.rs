@@ -20,6 +20,7 @@
 //! | [`auth`] | secrets; the broker that adds the credential to each model request | provider's network |
 //! | [`egress`] | what may leave a container: policy (pure) and the relay | what the policy allowed |
 //! | [`dial`] | connections that this host makes: names, the operator's proxy, authorities | the network |
+//! | [`durable`] | files that processes share and that outlive the machine's end: locks, whole replacement | the files it is given |
 //! | [`workspace`] | the session's copy of the folder, and its diff | files |
 //! | [`scripted_model`] | a Responses API server that plays scenarios, for demo and tests | a loopback socket |
 //! | [`obs`] | tracing to stderr | stderr |
@@ -32,6 +33,7 @@ pub mod cli;
 pub mod codex;
 pub mod config;
 pub mod dial;
+pub mod durable;
 pub mod egress;
 pub mod engine;
 pub mod guest;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// here is an absence that somebody relies on (docs/ARCHITECTURE.md says which).
 const ALLOWED: &[(&str, &[&str])] = &[
     ("audit", &["config", "redact"]),
-    ("auth", &["config", "dial", "redact", "wire"]),
+    ("auth", &["config", "dial", "durable", "redact", "wire"]),
     (
         "cli",
         &[
@@ -33,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("codex", &["config", "wire"]),
     ("config", &[]),
     ("dial", &["config"]),
+    ("durable", &[]),
     ("egress", &["config", "dial", "wire"]),
     ("engine", &["config", "host", "plan", "supervise"]),
     ("guest", &["wire"]),
@@ -63,6 +64,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "codex",
             "config",
             "dial",
+            "durable",
             "egress",
             "engine",
             "host",
@@ -75,7 +77,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("supervise", &[]),
     ("wire", &[]),
-    ("workspace", &["config", "supervise", "wire"]),
+    ("workspace", &["config", "durable", "supervise", "wire"]),
 ];
 
 /// A file's lines before its tests.

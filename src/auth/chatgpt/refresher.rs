@@ -12,12 +12,13 @@
 use crate::auth::chatgpt::auth_file::{AuthFile, Fingerprint, NewTokens, Token};
 use crate::auth::chatgpt::decide::{Action, Facts, Reason, Why, decide, is_usable};
 use crate::auth::chatgpt::refresh_request::{EXCHANGE_LIMIT, Exchange, exchange};
-use crate::auth::chatgpt::store::{FileError, Held, Store, WriteBack};
+use crate::auth::chatgpt::store::{FileError, Store, WriteBack};
 use crate::auth::chatgpt::token::Moment;
 use crate::auth::chatgpt::{Access, LoginError, LoginErrorKind, LoginStatus, RefreshToken};
 use crate::auth::upstream::Upstream;
 use crate::config::moment;
 use crate::config::quantity::BaseUrl;
+use crate::durable::lock::Lock;
 use crate::redact::Redactor;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -181,7 +182,7 @@ impl Inner {
     async fn refresh(
         &self,
         memory: &mut Memory,
-        lock: &Held,
+        lock: &Lock,
         file: &AuthFile,
         refused: Option<Fingerprint>,
         reason: Reason,
@@ -244,7 +245,7 @@ impl Inner {
     async fn adopt(
         &self,
         memory: &mut Memory,
-        lock: &Held,
+        lock: &Lock,
         file: &AuthFile,
         spent: &Token,
         new: &NewTokens,
@@ -281,7 +282,7 @@ impl Inner {
     }
 
     /// Writes what is not written yet. Where that fails it stays in memory, and is tried again before anything else.
-    async fn save(&self, memory: &mut Memory, _lock: &Held) {
+    async fn save(&self, memory: &mut Memory, _lock: &Lock) {
         let Some(unsaved) = &memory.unsaved else { return };
         let (store, file, replaces) = (self.store.clone(), unsaved.file.clone(), unsaved.replaces);
         let saved = self.blocking(move || store.write_back(&file, replaces)).await;
@@ -322,7 +323,7 @@ impl Inner {
         }
     }
 
-    async fn lock(&self) -> Result<Held, FileError> {
+    async fn lock(&self) -> Result<Lock, FileError> {
         let store = self.store.clone();
         self.blocking(move || store.lock_refresh(LOCK_LIMIT)).await
     }

@@ -10,23 +10,21 @@
 //! anywhere but in `auth.json`, and never open a link in its place. It blocks: not for runtime threads.
 
 use crate::auth::chatgpt::auth_file::{AuthFile, Fingerprint, Flaw, MAX_FILE, Token};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use crate::durable::lock::{self, Lock};
+use crate::durable::replace;
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Marks that are kept. Older tokens than that many refreshes ago are in no backup that somebody puts back.
 const MAX_MARKS: usize = 256;
 /// How long a lock of Codex's is waited for: it is held for some milliseconds.
 const COMMIT_LIMIT: Duration = Duration::from_secs(5);
-/// How often a lock is tried.
-const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
 /// Why a file of the login can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -69,12 +67,6 @@ pub enum WriteBack {
     Written,
     /// Somebody else logged in, refreshed or logged out meanwhile: theirs stands.
     NotOurs,
-}
-
-/// A lock, held until it is dropped.
-#[derive(Debug)]
-pub struct Held {
-    _lock: Flock<File>,
 }
 
 /// Where a login is.
@@ -123,7 +115,7 @@ impl Store {
     }
 
     /// Waits for the right to refresh, over all processes that use this file.
-    pub fn lock_refresh(&self, limit: Duration) -> Result<Held, FileError> {
+    pub fn lock_refresh(&self, limit: Duration) -> Result<Lock, FileError> {
         lock(self.beside(".codex-mcp.lock"), limit)
     }
 
@@ -196,36 +188,9 @@ impl Store {
         self.replace(&self.beside(".codex-mcp.spent"), text.as_bytes())
     }
 
-    /// A file is whole under its name at any moment, whatever ends this process or this machine. Only under the lock: two
-    /// writers would share the name beside it.
+    /// Only under the lock: two writers would share the name beside it.
     fn replace(&self, path: &Path, text: &[u8]) -> Result<(), FileError> {
-        let beside = with_suffix(path, ".codex-mcp.new");
-        let written = (|| {
-            // What an earlier process left half-written.
-            match fs::remove_file(&beside) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&beside)?;
-            file.write_all(text)?;
-            file.sync_all()?;
-            fs::rename(&beside, path)
-        })();
-        if let Err(error) = written {
-            // It may hold tokens; where it can't be removed either, the next replacement tries again.
-            let _ = fs::remove_file(&beside);
-            return Err(io_error("write", path)(error));
-        }
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        let synchronised = OpenOptions::new()
-            .read(true)
-            .open(directory)
-            .and_then(|directory| directory.sync_all());
-        synchronised.map_err(io_error("synchronise", directory))
+        replace::for_good(path, &with_suffix(path, ".codex-mcp.new"), text).map_err(io_error("write", path))
     }
 
     /// `auth.json` → `auth.json` and the suffix.
@@ -249,29 +214,9 @@ fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> FileError 
     }
 }
 
-/// Tries until `limit`: flock(2) knows no other bound.
-fn lock(path: PathBuf, limit: Duration) -> Result<Held, FileError> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-        .open(&path);
-    let mut file = opened.map_err(io_error("open the lock file", &path))?;
-    let begun = Instant::now();
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Held { _lock: lock }),
-            Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
-            Err((_, errno)) => return Err(io_error("lock", &path)(errno.into())),
-        };
-        if begun.elapsed() >= limit {
-            return Err(FileError::Locked { path, waited: limit });
-        }
-        std::thread::sleep(BETWEEN_TRIES);
-    }
+fn lock(path: PathBuf, limit: Duration) -> Result<Lock, FileError> {
+    let locked = lock::exclusive(&path, limit).map_err(io_error("lock", &path))?;
+    locked.ok_or(FileError::Locked { path, waited: limit })
 }
 
 #[cfg(test)]
@@ -280,6 +225,7 @@ mod tests {
     use super::*;
     use crate::auth::chatgpt::auth_file::NewTokens;
     use serde_json::json;
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use tempfile::TempDir;
 

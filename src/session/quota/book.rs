@@ -5,16 +5,16 @@
 //! is set aside, and what a newer version wrote is left alone. All of it blocks: one thread calls it.
 #![expect(clippy::disallowed_methods, reason = "reads and writes the files that count days")]
 
+use crate::durable::lock::{self, Lock};
+use crate::durable::replace;
 use crate::session::quota::count::DayCounts;
 use crate::session::quota::day::Day;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Of the files.
 const VERSION: u32 = 1;
@@ -24,7 +24,6 @@ const MAX_FILE: u64 = 64 << 10;
 const KEPT_DAYS: usize = 31;
 /// For the lock. Others hold it for a few milliseconds; one that was stopped in the middle of it may not stop this one as well.
 const PATIENCE: Duration = Duration::from_secs(5);
-const BETWEEN_TRIES: Duration = Duration::from_millis(2);
 
 const EXTENSION: &str = ".json";
 /// Of a file that could not be read, and of further ones of the same day with a number behind it.
@@ -130,33 +129,15 @@ impl Book {
         Ok(page)
     }
 
-    fn lock(&self) -> Result<Flock<File>, Uncounted> {
+    fn lock(&self) -> Result<Lock, Uncounted> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
         made.map_err(failed("make", &self.directory))?;
         let path = self.directory.join("lock");
-        let opened = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path);
-        let mut file = opened.map_err(failed("open", &path))?;
-        let begun = Instant::now();
-        // flock(2) itself waits for as long as it takes.
-        loop {
-            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
-                Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
-                Err((_, errno)) => return Err(failed("lock", &path)(errno.into())),
-            };
-            if begun.elapsed() >= self.patience {
-                return Err(Uncounted::Locked {
-                    path,
-                    waited: self.patience,
-                });
-            }
-            std::thread::sleep(BETWEEN_TRIES);
-        }
+        let locked = lock::exclusive(&path, self.patience).map_err(failed("lock", &path))?;
+        locked.ok_or(Uncounted::Locked {
+            path,
+            waited: self.patience,
+        })
     }
 
     fn files(&self) -> Result<Files, Uncounted> {
@@ -232,19 +213,7 @@ impl Book {
         // One name, because there is one writer at a time: what a server that was killed left is written over.
         let new = self.directory.join("writing");
         let text = serde_json::to_vec(&written).map_err(|error| failed("write", &new)(error.into()))?;
-        let store = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&new)?;
-            file.write_all(&text)?;
-            // A rename that is on the disk before what it names would be an empty file after a power failure, and no count.
-            file.sync_data()?;
-            fs::rename(&new, path)
-        };
-        store().map_err(failed("write", path))
+        replace::whole(path, &new, &text).map_err(failed("write", path))
     }
 
     /// Removes the files of days long past, when a new one begins. Those that were set aside stay.

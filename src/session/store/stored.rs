@@ -1,6 +1,6 @@
 //! One session that this process has: its directory and its record, which change together.
-#![expect(clippy::disallowed_methods, reason = "writes a session's record")]
 
+use crate::durable::replace;
 use crate::session::blocking::blocking;
 use crate::session::directory::SessionDirectory;
 use crate::session::error::SessionError;
@@ -11,9 +11,9 @@ use crate::session::store::hold::{Hold, HoldError};
 use crate::session::store::record::{self, Record, State};
 use crate::supervise::owner::Owner;
 use crate::workspace::bind::placeholder::{self, Placeholders};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -143,18 +143,11 @@ impl StoredSession {
 }
 
 fn write(root: &Path, record: &Record) -> io::Result<()> {
-    let new = root.join(NEW_RECORD_FILE);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(&record::to_json(record)?)?;
-    // Else a power failure could leave the new name with nothing in it.
-    file.sync_all()?;
-    fs::rename(&new, root.join(RECORD_FILE))?;
-    File::open(root)?.sync_all()
+    replace::for_good(
+        &root.join(RECORD_FILE),
+        &root.join(NEW_RECORD_FILE),
+        &record::to_json(record)?,
+    )
 }
 
 /// A session that this process has, shared by its actor, its container and whoever looks. It is held until it is finished.

@@ -14,29 +14,27 @@
 
 #![expect(clippy::disallowed_methods, reason = "reads and writes the journals of applies")]
 
+use crate::durable::lock::{self, Lock};
+use crate::durable::replace;
 use crate::workspace::apply::decide::Step;
 use crate::workspace::apply::path::RelativePath;
 use crate::workspace::git::{ObjectFormat, ObjectId};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Another version's journal is left alone.
 pub const VERSION: u32 = 1;
 /// The largest journal that is read, in bytes: some 100,000 files with long names.
 const MAX_JOURNAL: u64 = 256 << 20;
-/// How often a lock is tried.
-const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 /// What every name that we make in the user's folder begins with.
 pub const OURS: &str = ".codex-mcp-";
 
@@ -145,20 +143,23 @@ pub struct Slot {
     name: String,
 }
 
+fn slot_name(folder: &Path) -> String {
+    let hash = Sha256::digest(folder.as_os_str().as_bytes());
+    hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The right to work on a folder, until it is dropped.
 #[derive(Debug)]
 pub struct Held {
     pub slot: Slot,
-    _lock: Flock<File>,
+    _lock: Lock,
 }
 
 impl Slot {
     pub fn of(state_dir: &Path, folder: &Path) -> Self {
-        let hash = Sha256::digest(folder.as_os_str().as_bytes());
-        let name = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         Self {
             directory: state_dir.join("apply"),
-            name,
+            name: slot_name(folder),
         }
     }
 
@@ -201,43 +202,27 @@ impl Slot {
 
     /// The right to work on the folder, over all processes of this state directory; `None` while another has it.
     pub fn try_hold(self) -> Result<Option<Held>, JournalError> {
-        let lock = self.path("lock");
-        let made = DirBuilder::new().mode(0o700).recursive(true).create(&self.directory);
-        made.map_err(io_error("make", &self.directory))?;
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock)
-            .map_err(io_error("open", &lock))?;
-        match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(Held {
-                slot: self,
-                _lock: lock,
-            })),
-            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
-            Err((_, errno)) => Err(io_error("lock", &lock)(errno.into())),
-        }
+        self.hold_within(Duration::ZERO)
     }
 
-    /// Tries until `limit`: flock(2) knows no other bound.
-    pub fn hold(&self, folder: &Path, limit: Duration) -> Result<Held, JournalError> {
-        let since = Instant::now();
-        loop {
-            if let Some(held) = self.clone().try_hold()? {
-                return Ok(held);
-            }
-            if since.elapsed() >= limit {
-                return Err(JournalError::Busy {
-                    folder: folder.to_owned(),
-                    lock: self.path("lock"),
-                    waited: limit,
-                });
-            }
-            std::thread::sleep(BETWEEN_TRIES);
-        }
+    pub fn hold(self, folder: &Path, limit: Duration) -> Result<Held, JournalError> {
+        let lock = self.path("lock");
+        self.hold_within(limit)?.ok_or_else(|| JournalError::Busy {
+            folder: folder.to_owned(),
+            lock,
+            waited: limit,
+        })
+    }
+
+    fn hold_within(self, limit: Duration) -> Result<Option<Held>, JournalError> {
+        let path = self.path("lock");
+        let made = DirBuilder::new().mode(0o700).recursive(true).create(&self.directory);
+        made.map_err(io_error("make", &self.directory))?;
+        let lock = lock::exclusive(&path, limit).map_err(io_error("lock", &path))?;
+        Ok(lock.map(|lock| Held {
+            slot: self,
+            _lock: lock,
+        }))
     }
 }
 
@@ -269,6 +254,9 @@ impl Held {
         }
         let journal: Journal = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         let folder = journal.check().map_err(damaged)?;
+        if slot_name(&folder) != self.slot.name {
+            return Err(damaged("it is about another folder than its name says".to_owned()));
+        }
         Ok(Some((folder, journal)))
     }
 
@@ -276,25 +264,19 @@ impl Held {
     pub fn write(&self, journal: &Journal) -> Result<(), JournalError> {
         let path = self.slot.journal();
         let beside = self.slot.path("new");
-        let text = serde_json::to_vec(journal).map_err(io::Error::from);
-        let written = text.and_then(|text| {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&beside)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&beside, &path)?;
-            self.synchronise()
+        let text = serde_json::to_vec(journal).map_err(io::Error::from).and_then(|text| {
+            // What recovery would not read must never be begun. The word for the second phase is a few bytes longer.
+            let fits = text.len() as u64 + 64 <= MAX_JOURNAL;
+            fits.then_some(text)
+                .ok_or_else(|| io::Error::new(ErrorKind::FileTooLarge, "too many files with long names for one apply"))
         });
+        let written = text.and_then(|text| replace::for_good(&path, &beside, &text));
         written.map_err(io_error("write", &path))
     }
 
     pub fn remove(&self) -> Result<(), JournalError> {
         let path = self.slot.journal();
-        let removed = fs::remove_file(&path).and_then(|()| self.synchronise());
+        let removed = fs::remove_file(&path).and_then(|()| replace::synchronise(&self.slot.directory));
         removed.map_err(io_error("remove", &path))
     }
 
@@ -313,10 +295,6 @@ impl Held {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
             _ => Ok(()),
         }
-    }
-
-    fn synchronise(&self) -> io::Result<()> {
-        File::open(&self.slot.directory)?.sync_all()
     }
 }
 

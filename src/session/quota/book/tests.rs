@@ -1,6 +1,7 @@
 use super::*;
 use crate::session::quota::count::Counts;
 use proptest::prelude::*;
+use std::io::Write;
 use tempfile::TempDir;
 
 /// 2026-11-28T12:00:00Z.
@@ -131,7 +132,7 @@ fn whoever_holds_the_lock_for_too_long_is_named() {
     let (dir, mut book) = book();
     book.patience = Duration::from_millis(20);
     look(&book, NOON);
-    let held = Flock::lock(File::create(file(&dir, "lock")).unwrap(), FlockArg::LockExclusive).unwrap();
+    let held = lock::exclusive(&file(&dir, "lock"), Duration::ZERO).unwrap().unwrap();
     let refused = book.update(NOON, |_| {}).unwrap_err();
     assert!(matches!(refused, Uncounted::Locked { .. }), "{refused}");
     drop(held);
