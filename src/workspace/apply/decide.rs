@@ -3,6 +3,7 @@
 //!
 //! A state is known by git's name of its content, so nothing but text that both sides changed has to be read for this.
 
+use crate::workspace::apply::git_directory::{self, Parts};
 use crate::workspace::apply::path::{LinkFlaw, RelativePath};
 pub use crate::workspace::apply::reason::{Conflict, Refusal};
 use crate::workspace::apply::runs_by_itself;
@@ -76,6 +77,10 @@ pub struct HostFacts {
     pub found: BTreeMap<RelativePath, Found>,
     /// What lies below each directory that stands where a file is to be; `None` where it is more than is looked at.
     pub occupants: BTreeMap<RelativePath, Option<Occupants>>,
+    /// What each directory above a change has of a git directory; `None` is the folder itself.
+    pub git_parts: BTreeMap<Option<RelativePath>, Parts>,
+    /// The directories above a change, the folder apart, that have a `.git`.
+    pub repositories: BTreeSet<RelativePath>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,7 +102,7 @@ pub enum Consent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     pub consent: Consent,
-    /// The repository's effective hook directories, as far as they lie in the folder.
+    /// From where git runs hooks, in this repository and in those below it, as far as that lies in the folder.
     pub hooks: Vec<RelativePath>,
 }
 
@@ -249,6 +254,7 @@ pub fn decide(
     let mut deciding = Deciding {
         facts,
         rules,
+        git_directories: git_directory::find(changes, &facts.git_parts),
         removed: BTreeSet::new(),
         removals: Vec::new(),
         made: BTreeSet::new(),
@@ -271,6 +277,7 @@ pub fn decide(
 struct Deciding<'d> {
     facts: &'d HostFacts,
     rules: &'d Rules,
+    git_directories: BTreeSet<Option<RelativePath>>,
     removed: BTreeSet<RelativePath>,
     removals: Vec<Step>,
     /// Directories that are missing on the host.
@@ -297,6 +304,9 @@ impl Deciding<'_> {
         let hooks = &self.rules.hooks;
         if hooks.iter().any(|hooks| path.is_within(hooks) || hooks.is_within(path)) {
             return self.refuse(path, Refusal::Hooks);
+        }
+        if change.session != State::Absent && git_directory::is_in_one(path, &self.git_directories) {
+            return self.refuse(path, Refusal::GitDirectory);
         }
         let mut replaces = None;
         let host = match self.place(change) {

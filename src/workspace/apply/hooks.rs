@@ -6,6 +6,7 @@
 use crate::workspace::apply::path::RelativePath;
 use crate::workspace::git::command::{Discovery, Git, GitCommand};
 use crate::workspace::git::run::{FEW_LINES, GitEnd, GitError, Stdin, end};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -20,18 +21,41 @@ pub enum Hooks {
     Everywhere,
 }
 
-/// Finds the hooks that concern a canonical folder.
-pub async fn find(git: &Git, folder: &Path, cancel: &CancellationToken) -> Result<Hooks, GitError> {
-    let Some(configured) = self::configured(git, folder, cancel).await? else {
-        return Ok(Hooks::In(Vec::new()));
+/// Finds the hooks that concern a canonical folder, and those of the repositories below it.
+pub async fn find(
+    git: &Git,
+    folder: &Path,
+    repositories: &BTreeSet<RelativePath>,
+    cancel: &CancellationToken,
+) -> Result<Hooks, GitError> {
+    let mut places = places(git, folder, cancel).await?;
+    for repository in repositories {
+        places.extend(self::places(git, &folder.join(repository.as_path()), cancel).await?);
+    }
+    Ok(within(folder, &places))
+}
+
+/// From where git runs hooks for what is in a directory: their directory by all its names, and what they are links to.
+async fn places(git: &Git, directory: &Path, cancel: &CancellationToken) -> Result<Vec<PathBuf>, GitError> {
+    let (found, below) = match configured(git, directory, cancel).await? {
+        // Git runs hooks in the top level, and takes a relative path from there.
+        Some(configured) => (Discovery::TopLevel, configured),
+        None => (Discovery::CommonDirectory, PathBuf::from("hooks")),
     };
-    // Git runs hooks in the top level, and takes a relative path from there.
-    let top = ask(git.discover(folder, Discovery::TopLevel), b'\n', 128, cancel).await?;
-    let spelled = top.as_deref().unwrap_or(folder).join(configured);
+    let from = ask(git.discover(directory, found), b'\n', 128, cancel).await?;
+    // The answer may be relative to where it was asked.
+    let spelled = directory.join(from.unwrap_or_default()).join(below);
     let mut places = vec![without_dots(&spelled)];
     // The name may lead through a link to a directory that has another one in the folder.
     places.extend(tokio::fs::canonicalize(&spelled).await.ok());
-    Ok(within(folder, &places))
+    if let Ok(mut entries) = tokio::fs::read_dir(&spelled).await {
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            if entry.file_type().await.is_ok_and(|kind| kind.is_symlink()) {
+                places.extend(tokio::fs::canonicalize(entry.path()).await.ok());
+            }
+        }
+    }
+    Ok(places)
 }
 
 /// What `core.hooksPath` says for a folder, as it is spelled: absolute, or relative to the top level.

@@ -5,6 +5,7 @@
 //! that directory. This module only reads.
 
 use crate::workspace::apply::decide::{Attributes, Change, Found, HostFacts, HostFile, Occupants, State};
+use crate::workspace::apply::git_directory::{self, Parts};
 use crate::workspace::apply::path::RelativePath;
 use crate::workspace::blob::{BlobHasher, blob_id};
 use crate::workspace::git::{ObjectFormat, ObjectId};
@@ -56,6 +57,12 @@ impl HostFolder {
 
     pub fn format(&self) -> ObjectFormat {
         self.format
+    }
+
+    /// Which directory it is, whatever its name is by now: device and inode.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        let stat = self.directory(None).and_then(fstat).ok()?;
+        Some((stat.st_dev, stat.st_ino))
     }
 
     pub fn tree(&self) -> &Tree {
@@ -121,7 +128,10 @@ impl HostFolder {
     fn unseen(&self, path: &RelativePath, errno: Errno) -> Result<Found, HostError> {
         match errno {
             // ELOOP: a link took its place, or its directory's, since it was looked at.
-            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => Ok(Found::Nothing),
+            // The last three: a name that its file system can't hold.
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EINVAL | Errno::EILSEQ | Errno::ENAMETOOLONG => {
+                Ok(Found::Nothing)
+            }
             Errno::EACCES | Errno::EPERM => Ok(Found::Unreadable),
             errno => Err(self.failed(path, errno)),
         }
@@ -151,7 +161,11 @@ impl HostFolder {
                 }
                 let parent = path.parent();
                 if open.as_ref().is_none_or(|(path, _)| *path != parent) {
-                    open = Some((parent.clone(), self.directory(parent.as_ref())));
+                    let directory = self.directory(parent.as_ref());
+                    if let Ok(directory) = &directory {
+                        note_git(&mut facts, parent.as_ref(), directory);
+                    }
+                    open = Some((parent.clone(), directory));
                 }
                 let found = match &open {
                     Some((_, Ok(directory))) => self.look_in(directory, &path)?,
@@ -181,6 +195,21 @@ impl HostFolder {
         };
         self.tree.walk(MAX_OCCUPANTS, &mut listing).ok()?;
         Some(listing.occupants)
+    }
+}
+
+/// Notes what a directory has of git's.
+fn note_git(facts: &mut HostFacts, path: Option<&RelativePath>, directory: &Directory) {
+    let has = |name: &str| fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok();
+    let mut parts = Parts::default();
+    for name in git_directory::NAMES.into_iter().filter(|name| has(name)) {
+        parts.add(name.as_bytes());
+    }
+    if parts != Parts::default() {
+        facts.git_parts.insert(path.cloned(), parts);
+    }
+    if let Some(path) = path.filter(|_| has(".git")) {
+        facts.repositories.insert(path.clone());
     }
 }
 

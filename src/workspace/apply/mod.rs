@@ -11,6 +11,7 @@
 //! - [`incoming`]: changes between two trees → changes with parsed paths (pure).
 //! - [`path`]: names that are refused whatever the host has (pure).
 //! - [`runs_by_itself`]: files that need nobody to run them (pure).
+//! - [`git_directory`]: what git would take for a repository (pure).
 //! - [`decide`]: three states of a path → steps, conflicts, refusals (pure).
 //! - [`host`]: what the folder holds now.
 //! - [`hooks`]: where git runs hooks from.
@@ -25,6 +26,7 @@
 pub mod content;
 pub mod decide;
 pub mod error;
+pub mod git_directory;
 pub mod hooks;
 pub mod host;
 pub mod incoming;
@@ -47,13 +49,14 @@ pub use recovery::{Recovered, RecoveryEnd, recover};
 pub use report::{Applied, Effect, Listed, Preview, Written};
 
 use crate::workspace::apply::decide::{HostFacts, Step};
-use crate::workspace::apply::host::HostFolder;
+use crate::workspace::apply::host::{HostError, HostFolder};
 use crate::workspace::apply::journal::{Held, Journal, Phase, Slot};
 use crate::workspace::apply::path::RelativePath;
 use crate::workspace::apply::perform::{EffectError, Left};
 use crate::workspace::apply::prepare::{Prepared, prepare};
 use crate::workspace::compare::TreeChange;
 use crate::workspace::git::ObjectFormat;
+use nix::errno::Errno;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -257,6 +260,12 @@ impl Plan {
         })?;
         // The folder that has this name now: another may have been put in its place.
         let folder = HostFolder::open(&self.path, self.folder.format())?;
+        if folder.identity() != self.folder.identity() {
+            return Err(ApplyError::Host(HostError::Gone {
+                path: self.path.clone(),
+                errno: Errno::ESTALE,
+            }));
+        }
         let now = folder.facts(self.changes.iter())?;
         let paths = differences(&self.facts, &now);
         if paths.is_empty() {

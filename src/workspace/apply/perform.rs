@@ -249,7 +249,16 @@ fn remove_directory(folder: &HostFolder, path: &RelativePath) -> Result<Done, Ef
 fn stays(errno: Errno) -> bool {
     matches!(
         errno,
-        Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENOTEMPTY | Errno::EEXIST | Errno::EBUSY
+        Errno::ENOENT
+            | Errno::ENOTDIR
+            | Errno::ELOOP
+            | Errno::ENOTEMPTY
+            | Errno::EEXIST
+            | Errno::EBUSY
+            // A name that this file system can't hold: finishing later would not either.
+            | Errno::EINVAL
+            | Errno::EILSEQ
+            | Errno::ENAMETOOLONG
     )
 }
 
@@ -283,14 +292,15 @@ fn make_directory(folder: &HostFolder, path: &RelativePath, staged: Option<&Stag
                 Some(Gid::from_raw(owner.st_gid)),
             )?;
         }
-        fchmod(&new, Mode::from_bits_truncate(like.st_mode & 0o2777))?;
+        // Without the sticky bit of a shared directory above, what everybody may write everybody could replace.
+        fchmod(&new, Mode::from_bits_truncate(like.st_mode & 0o2775))?;
         rename_new(&parent, staged.as_ref(), &parent, path.name())
     })();
     match made {
         Ok(()) => Ok(Ok(())),
         Err(errno) => {
             discard(folder, staged)?;
-            if errno == Errno::EEXIST || errno == Errno::ENOTEMPTY || errno == Errno::ENOTDIR {
+            if stays(errno) {
                 Ok(Ok(()))
             } else {
                 Err(write_error("make", path, errno))

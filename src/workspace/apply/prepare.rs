@@ -95,14 +95,6 @@ pub async fn prepare(
     if files > limit {
         return Err(ApplyError::TooManyFiles { files, limit });
     }
-    let hooks = match hooks::find(&request.objects.git, &request.folder, cancel).await? {
-        Hooks::In(hooks) => hooks,
-        Hooks::Everywhere => {
-            return Err(ApplyError::HooksEverywhere {
-                folder: request.folder.clone(),
-            });
-        }
-    };
     let incoming = Incoming::parse(&request.changes);
     let mut contents = Contents::default();
     let bytes = request.bounds.bytes;
@@ -120,6 +112,14 @@ pub async fn prepare(
         Ok((Arc::new(folder), facts))
     })
     .await?;
+    let hooks = match hooks::find(&request.objects.git, &request.folder, &facts.repositories, cancel).await? {
+        Hooks::In(hooks) => hooks,
+        Hooks::Everywhere => {
+            return Err(ApplyError::HooksEverywhere {
+                folder: request.folder.clone(),
+            });
+        }
+    };
     let rules = Rules { consent, hooks };
     let mut decision = decide(&changes, &flaws, &facts, &rules);
 

@@ -36,10 +36,13 @@ pub enum Refusal {
     Path(#[from] PathFlaw),
     #[error("{0}")]
     Link(#[from] LinkFlaw),
-    #[error(
-        "it is in the directory that the repository's core.hooksPath names, from where git runs files on this host"
-    )]
+    #[error("git runs files from there on this host: it is in a directory of hooks, or a hook is a link to it")]
     Hooks,
+    #[error(
+        "its directory has HEAD, objects and refs, which git takes for a repository whose configuration and hooks run commands on \
+         this host; give one of them another name in the session"
+    )]
+    GitDirectory,
     #[error("on the host its directory is a link, and nothing is written through links")]
     ThroughLink,
     #[error("codex-mcp may not read what the host has there; give the user that runs it the right to")]

@@ -20,6 +20,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+mod git_on_host;
+
 /// A user's folder, a session's copy of it, and the private git directory.
 struct Bench {
     dir: tempfile::TempDir,
@@ -454,28 +456,6 @@ async fn git_and_ways_out_are_refused_with_their_reasons() {
 }
 
 #[tokio::test]
-async fn where_hooks_run_from_nothing_is_written() {
-    let bench = Bench::new(|folder| write(folder.join("tools/hooks/pre-commit"), "#!/bin/sh\n"));
-    let request = bench.session(|copy| write(copy.join("tools/hooks/pre-commit"), "#!/bin/sh\nevil\n"));
-    sh("git", &["init", "-q"], &bench.folder());
-    explicitly(&bench.request(&bench.base)).await.unwrap();
-    for spelled in ["tools/hooks", "./tools/../tools/hooks", "alias"] {
-        symlink("tools/hooks", bench.folder().join("alias")).ok();
-        sh("git", &["config", "core.hooksPath", spelled], &bench.folder());
-        let error = explicitly(&request).await.unwrap_err();
-        let ApplyError::Refused(preview) = &error else {
-            panic!("{spelled}: {error}")
-        };
-        assert_eq!(preview.refused[0].reason, Refusal::Hooks.to_string());
-    }
-    sh("git", &["config", "core.hooksPath", "."], &bench.folder());
-    let error = explicitly(&request).await.unwrap_err();
-    assert!(matches!(error, ApplyError::HooksEverywhere { .. }), "{error}");
-    sh("git", &["config", "--unset", "core.hooksPath"], &bench.folder());
-    explicitly(&request).await.unwrap();
-}
-
-#[tokio::test]
 async fn links_that_were_planted_on_the_host_lead_nowhere() {
     let bench = Bench::new(|folder| {
         write(folder.join("dir/file"), "x");
@@ -786,8 +766,8 @@ fn two_applies_to_one_folder_do_not_meet() {
     let state = tempfile::tempdir().unwrap();
     let folder = Path::new("/work/project");
     let slot = Slot::of(state.path(), folder);
-    let held = slot.hold(folder, Duration::ZERO).unwrap();
-    let error = slot.hold(folder, Duration::ZERO).unwrap_err();
+    let held = slot.clone().hold(folder, Duration::ZERO).unwrap();
+    let error = slot.clone().hold(folder, Duration::ZERO).unwrap_err();
     assert!(matches!(error, JournalError::Busy { .. }), "{error}");
     let other = Path::new("/work/other");
     Slot::of(state.path(), other).hold(other, Duration::ZERO).unwrap();

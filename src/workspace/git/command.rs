@@ -100,6 +100,7 @@ impl Git {
         let flag = match what {
             Discovery::TopLevel => "--show-toplevel",
             Discovery::GitDirectory => "--absolute-git-dir",
+            Discovery::CommonDirectory => "--git-common-dir",
         };
         self.spell(&[], "rev-parse", os(&[flag]), folder, QUICK, Reads::Nothing)
     }
@@ -249,6 +250,8 @@ impl Git {
 pub enum Discovery {
     TopLevel,
     GitDirectory,
+    /// What the worktrees of a repository share; may be relative to the folder.
+    CommonDirectory,
 }
 
 /// What of the user's own configuration a command may read.

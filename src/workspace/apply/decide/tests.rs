@@ -62,7 +62,7 @@ fn decided_by(changes: &[Given<'_>], host: &[(&str, &str)], rules: &Rules) -> De
         .collect();
     let facts = HostFacts {
         found: host.iter().map(|(at, what)| (path(at), found(what))).collect(),
-        occupants: BTreeMap::new(),
+        ..HostFacts::default()
     };
     decide(&changes, &BTreeMap::new(), &facts, rules)
 }
@@ -259,6 +259,62 @@ fn hooks_and_what_is_above_them_are_refused() {
             (path("tools/hooks/pre-commit"), Refusal::Hooks),
             (path("tools"), Refusal::Hooks)
         ]
+    );
+}
+
+#[test]
+fn what_makes_a_repository_of_a_directory_is_refused_and_what_only_looks_like_one_is_not() {
+    let refused = |changes: &[Given<'_>], parts: &[(Option<&str>, &str)]| {
+        let mut facts = HostFacts::default();
+        for (directory, name) in parts {
+            let parts = facts.git_parts.entry(directory.map(path)).or_default();
+            parts.add(name.as_bytes());
+        }
+        let changes: Vec<Change> = changes
+            .iter()
+            .map(|(at, base, session)| Change {
+                path: path(at),
+                base: state(base),
+                session: state(session),
+            })
+            .collect();
+        let decision = decide(&changes, &BTreeMap::new(), &facts, &explicit());
+        let refused = decision.refused.into_iter();
+        refused.map(|(path, why)| (path.to_string(), why)).collect::<Vec<_>>()
+    };
+    let git = |paths: &[&str]| -> Vec<_> {
+        let refused = paths.iter();
+        refused
+            .map(|path| ((*path).to_owned(), Refusal::GitDirectory))
+            .collect()
+    };
+    let new = [
+        ("s/HEAD", "", "a"),
+        ("s/config", "", "a"),
+        ("s/objects/x", "", "a"),
+        ("s/refs/x", "", "a"),
+        ("t", "", "a"),
+    ];
+    assert_eq!(
+        refused(&new, &[]),
+        git(&["s/HEAD", "s/config", "s/objects/x", "s/refs/x"])
+    );
+    // Piece by piece over several applies, in another case, with links, by way of another repository's, and in the folder itself.
+    assert_eq!(
+        refused(&[("s/refs", "", "l")], &[(Some("s"), "HEAD"), (Some("s"), "objects")]),
+        git(&["s/refs"])
+    );
+    assert_eq!(
+        refused(&[("s/head", "", "a"), ("s/CommonDir", "", "a")], &[]),
+        git(&["s/head", "s/CommonDir"])
+    );
+    let bare = [(None, "HEAD"), (None, "objects"), (None, "refs")];
+    assert_eq!(refused(&[("hooks/update", "", "x")], &bare), git(&["hooks/update"]));
+    // What is deleted runs no more, and one file of that name is no repository.
+    assert_eq!(refused(&[("hooks/update", "x", "")], &bare), []);
+    assert_eq!(
+        refused(&[("s/HEAD", "", "a"), ("objects/x", "", "a"), ("s/refs", "a", "")], &[]),
+        []
     );
 }
 
