@@ -4,7 +4,7 @@
 //! The search must not find itself, so the values are only ever spelled out by the host; inside they are put together from
 //! numbers. A second value, planted in each kind of place, shows that the search finds what is there.
 
-use crate::inside::in_bash;
+use crate::inside::{Inside, Ran};
 use crate::support::client::McpClient;
 use crate::support::lane::Lane;
 use crate::support::world::World;
@@ -66,7 +66,7 @@ fn search(world: &World) -> String {
     );
     format!(
         "{plant}cat >/tmp/search.pl <<'END_OF_SEARCH'\n{SEARCH}END_OF_SEARCH\n\
-         timeout 9 perl /tmp/search.pl key={key} control={control} | sort | uniq -c | head -40\necho over; kill %1 %2 %3\n"
+         perl /tmp/search.pl key={key} control={control} | sort | uniq -c | head -40\necho over; kill %1 %2 %3\n"
     )
 }
 
@@ -128,13 +128,9 @@ fn a_canary_key_is_nowhere_over_a_turn_and_a_crash(lane: Lane) {
     let Some(world) = World::new(lane) else { return };
     let logs = tempfile::tempdir().unwrap();
     let log = logs.path().join("log");
-    let mut client = start_with_the_key(&world, &log);
-    let result = client.tool(
-        "codex",
-        json!({"prompt": format!("#shell {}", in_bash(&search(&world)))}),
-    );
-    assert_ne!(result["isError"], true, "{result:#}");
-    let text = result["structuredContent"]["content"].as_str().unwrap();
+    let mut inside = Inside::of(start_with_the_key(&world, &log));
+    let Ran { text, .. } = inside.run_patiently(&search(&world));
+    let (mut client, thread) = (inside.client, inside.thread.unwrap());
 
     // It was used,
     let bearer = format!("Bearer {}", canary(&world));
@@ -171,7 +167,6 @@ fn a_canary_key_is_nowhere_over_a_turn_and_a_crash(lane: Lane) {
     }
     find_in_processes(&value, client.child.id(), &mut found);
     // nor after a server that died in the middle of a turn,
-    let thread = result["structuredContent"]["threadId"].as_str().unwrap().to_owned();
     client.begin_tool(
         "codex-reply",
         json!({"threadId": thread, "prompt": "#text begins\n#hang"}),
@@ -193,7 +188,7 @@ fn a_canary_key_is_nowhere_over_a_turn_and_a_crash(lane: Lane) {
         said.contains("TRACE") && said.contains("starting the container"),
         "everything was logged:\n{said}"
     );
-    let answers = format!("{result}{:?}", client.notifications);
+    let answers = format!("{text}{:?}", client.notifications);
     for (what, text) in [("the log", &said), ("an answer", &answers)] {
         if text.contains(&value) || text.contains(json!(value).to_string().trim_matches('"')) {
             found.push(what.to_owned());

@@ -47,8 +47,13 @@ pub struct Ran {
 
 impl Inside {
     pub fn new(world: &World) -> Self {
+        Self::of(McpClient::start(world))
+    }
+
+    /// Through a client that was started in a way of its own.
+    pub fn of(client: McpClient) -> Self {
         Self {
-            client: McpClient::start(world),
+            client,
             thread: None,
             scripts: 0,
         }

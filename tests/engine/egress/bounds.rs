@@ -355,7 +355,7 @@ fn clients_that_gave_up_leave_their_places_to_others(lane: Lane) {
         return;
     };
     let ran = Inside::new(&world).run_patiently(&format!(
-        "for i in $(seq {FOR_PROXY}); do curl -sS -m 1 http://good.test:{raw}/ & done; wait\n\
+        "for i in $(seq {FOR_PROXY}); do curl -sS -m 6 http://good.test:{raw}/ & done; wait\n\
          curl -sS -m 50 -o /dev/null -w 'after: %{{http_code}}\\n' http://good.test:{port}/after\n"
     ));
     assert_eq!(silent.connections().len(), FOR_PROXY, "{}", ran.text);
