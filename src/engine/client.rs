@@ -2,11 +2,13 @@
 
 use super::argv;
 use super::capabilities::Capabilities;
+use super::confirmations::Confirmations;
 use super::listing::{self, UnreadableImage};
 use crate::host::facts::{EngineFacts, EngineKind, ImageFacts};
 use crate::plan::identity::ContainerName;
 use crate::supervise::command::CommandLine;
 use crate::supervise::environment::Environment;
+use crate::supervise::ladder::CommandEnd;
 use crate::supervise::output::{self, Bounds, Output, OutputError};
 use crate::supervise::reconcile::Sighting;
 use crate::supervise::spawner::Spawner;
@@ -18,6 +20,8 @@ pub struct Engine {
     facts: EngineFacts,
     spawner: Spawner,
     env: Environment,
+    /// One for all clones.
+    confirmations: Confirmations,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +52,12 @@ pub enum EngineError {
 impl Engine {
     /// `env` is what [`super::environment::of_client`] made.
     pub fn new(facts: EngineFacts, spawner: Spawner, env: Environment) -> Self {
-        Self { facts, spawner, env }
+        Self {
+            facts,
+            spawner,
+            env,
+            confirmations: Confirmations::default(),
+        }
     }
 
     pub fn facts(&self) -> &EngineFacts {
@@ -105,6 +114,22 @@ impl Engine {
             return Ok(());
         }
         succeeded(command, output).map(drop)
+    }
+
+    /// Removes what may be left of a container whose client has ended, together with others that are asked about now, and
+    /// says whether it is gone.
+    pub async fn confirm_gone(&self, name: &ContainerName) -> CommandEnd {
+        let engine = self.clone();
+        let remove = move |names: Vec<ContainerName>| async move {
+            match engine.remove(names.iter().map(ContainerName::as_str)).await {
+                Ok(()) => CommandEnd::Succeeded,
+                Err(error) => {
+                    tracing::debug!(%error, "not all are gone");
+                    CommandEnd::Failed
+                }
+            }
+        };
+        self.confirmations.ask(name.clone(), remove).await
     }
 
     /// What [`crate::supervise::stop`] ends the container with.

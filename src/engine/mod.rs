@@ -8,6 +8,7 @@
 //! - [`listing`]: what `ps` and `image inspect` print; pure.
 //! - [`environment`]: which variables an engine's client may see; `host` has it, because images are built by the same
 //!   rule.
+//! - [`confirmations`]: whether containers are gone, asked of many in one command.
 //! - [`client`]: runs the short commands that sessions need (`ps`, `inspect`, `kill`, `rm`); the long-lived `run`
 //!   belongs to [`crate::supervise`]. Questions about the machine are [`crate::host`]'s, those about images
 //!   [`crate::image`]'s; `cli/demo` looks at what is left by itself.
@@ -15,6 +16,7 @@
 pub mod argv;
 pub mod capabilities;
 pub mod client;
+pub mod confirmations;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod listing;

@@ -219,15 +219,17 @@ impl Container {
     pub async fn stop(&mut self, hurry: impl Future<Output = ()> + Send) {
         let link = self.link.take();
         let serving = self.serving.take();
-        let commands = self.ground.engine.stop_commands(&self.plan.name);
+        let (engine, name) = (&self.ground.engine, &self.plan.name);
+        let commands = engine.stop_commands(name);
         let outcome = stop::stop(
             &mut self.child,
             move || drop((link, serving)),
             hurry,
             stop::Stop {
                 commands: &commands,
-                spawner: self.ground.engine.spawner(),
-                env: self.ground.engine.env(),
+                confirm: &|| Box::pin(engine.confirm_gone(name)),
+                spawner: engine.spawner(),
+                env: engine.env(),
                 graces: Graces::DEFAULT,
             },
         )

@@ -26,7 +26,9 @@ pub struct Graces {
     pub remove: Duration,
     /// From SIGKILL to the client's end.
     pub reap: Duration,
-    /// For each `rm --force` that confirms.
+    /// For the first `rm --force` that confirms: at a server's end it is that of many containers.
+    pub together: Duration,
+    /// For each further one.
     pub confirm: Duration,
     /// Between two of those.
     pub pause: Duration,
@@ -38,12 +40,14 @@ const CONFIRMATIONS: u32 = 3;
 impl Graces {
     /// Every rung together stays below the 10 s in which a signalled server must have ended.
     pub const DEFAULT: Self = Self {
-        pipe: Duration::from_millis(1200),
-        term: Duration::from_millis(1000),
-        kill: Duration::from_millis(1000),
-        remove: Duration::from_millis(1500),
-        reap: Duration::from_millis(500),
-        confirm: Duration::from_millis(1300),
+        // Twenty clients of podman that end at once take two cores more than a second.
+        pipe: Duration::from_millis(1800),
+        term: Duration::from_millis(500),
+        kill: Duration::from_millis(700),
+        remove: Duration::from_millis(1300),
+        reap: Duration::from_millis(400),
+        together: Duration::from_millis(2000),
+        confirm: Duration::from_millis(1200),
         pause: Duration::from_millis(150),
     };
 
@@ -55,7 +59,10 @@ impl Graces {
 
     /// The longest that it can take from [`Event::Hurry`] on.
     pub const fn worst_case_hurried(&self) -> Duration {
-        let confirming = self.confirm.saturating_mul(CONFIRMATIONS);
+        let confirming = self
+            .confirm
+            .saturating_mul(CONFIRMATIONS - 1)
+            .saturating_add(self.together);
         let pauses = self.pause.saturating_mul(CONFIRMATIONS - 1);
         self.remove
             .saturating_add(self.reap)
@@ -95,6 +102,8 @@ pub enum Action {
     RunKill,
     /// Start the engine's `rm --force`, in place of a command still running.
     RunRemove,
+    /// The same, perhaps together with other containers that are asked about now, in a command that begins after this.
+    Confirm,
     /// SIGKILL to the client's process group.
     KillGroup,
     /// Start the timer, in place of one still running.
@@ -289,7 +298,18 @@ impl Ladder {
             asked: asked + 1,
             answers,
         };
-        vec![Action::RunRemove, Action::StartTimer(self.graces.confirm)]
+        // What made trouble once is asked about alone, so that it keeps no other waiting.
+        let ask = if answers == asked {
+            Action::Confirm
+        } else {
+            Action::RunRemove
+        };
+        let grace = if asked == 0 {
+            self.graces.together
+        } else {
+            self.graces.confirm
+        };
+        vec![ask, Action::StartTimer(grace)]
     }
 
     fn ask_again(&mut self, asked: u32, answers: u32) -> Vec<Action> {

@@ -23,13 +23,18 @@ pub struct StopCommands {
 }
 
 /// What a stop works with.
-#[derive(Debug)]
 pub struct Stop<'a> {
     pub commands: &'a StopCommands,
+    /// Asks the engine whether the container is gone.
+    pub confirm: &'a Confirm<'a>,
     pub spawner: &'a Spawner,
     pub env: &'a Environment,
     pub graces: Graces,
 }
+
+/// Removes what may be left of the container, with those of other stops where there are any, and says whether it is gone. What
+/// was asked before the call says nothing: the command must begin after it.
+pub type Confirm<'a> = dyn Fn() -> RunningCommand<'a> + Send + Sync + 'a;
 
 /// The ladder's timer bounds each command; this only catches a command that outlived its ladder.
 const COMMAND_BOUNDS: Bounds = Bounds {
@@ -37,7 +42,7 @@ const COMMAND_BOUNDS: Bounds = Bounds {
     stdout: 64 << 10,
 };
 
-type RunningCommand<'a> = Pin<Box<dyn Future<Output = CommandEnd> + Send + 'a>>;
+pub type RunningCommand<'a> = Pin<Box<dyn Future<Output = CommandEnd> + Send + 'a>>;
 
 /// Ends the child and its container, and says whether the container is known to be gone.
 ///
@@ -76,6 +81,7 @@ pub async fn stop(
                 Action::KillGroup => warn_of(child.alive().map(|alive| alive.kill_group())),
                 Action::RunKill => command = Some(Box::pin(with.run(&with.commands.kill))),
                 Action::RunRemove => command = Some(Box::pin(with.run(&with.commands.remove))),
+                Action::Confirm => command = Some((with.confirm)()),
                 Action::StartTimer(grace) => deadline = Instant::now() + grace,
                 Action::Finished(outcome) => return outcome,
             }
@@ -163,6 +169,7 @@ mod tests {
         kill: Duration::from_millis(500),
         remove: Duration::from_secs(20),
         reap: Duration::from_secs(20),
+        together: Duration::from_secs(20),
         confirm: Duration::from_secs(20),
         pause: Duration::from_millis(1),
     };
@@ -186,10 +193,19 @@ mod tests {
         let mut ready = String::new();
         stdout.read_line(&mut ready).await.unwrap();
         assert_eq!(ready, "ready\n");
+        let env = env();
         let with = Stop {
             commands,
+            confirm: &|| {
+                Box::pin(async {
+                    match output::run(&spawner, &commands.remove, &env, COMMAND_BOUNDS).await {
+                        Ok(output) if output.status.success() => CommandEnd::Succeeded,
+                        _ => CommandEnd::Failed,
+                    }
+                })
+            },
             spawner: &spawner,
-            env: &env(),
+            env: &env,
             graces,
         };
         let outcome = stop(&mut child, move || drop(stdin), hurry, with).await;
