@@ -71,6 +71,18 @@ pub struct PointerFacts {
     pub returns_to: Option<PathBuf>,
 }
 
+impl PointerFacts {
+    /// Where the repository keeps what it is made of; `None` where the pointer's own directory is not one that it keeps.
+    pub fn repository(&self) -> Option<&Path> {
+        match &self.common_dir {
+            // Else `commondir`, a file, could name anything: it has to be where this worktree's own directory is kept.
+            Some(common) if self.git_dir.parent() == Some(&common.join("worktrees")) => Some(common),
+            Some(_) => None,
+            None => Some(&self.git_dir),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadFacts {
     Absent,
@@ -212,32 +224,22 @@ fn first_name(folder: &Path, path: &Path) -> Result<Option<String>, BindError> {
 /// and `git submodule` do. The operator's roots don't come into it: a worktree usually lies beside its repository, and
 /// nothing but that git directory is shown.
 fn elsewhere(folder: &Path, pointer: &PointerFacts) -> Result<PathBuf, BindError> {
-    let PointerFacts {
-        git_dir,
-        common_dir,
-        returns_to,
-    } = pointer;
     let not_returned = || BindError::NotReturned {
         folder: folder.to_owned(),
-        git_dir: git_dir.clone(),
+        git_dir: pointer.git_dir.clone(),
     };
-    let place = match common_dir {
-        // Else `commondir`, a file, could name anything: it has to be where this worktree's own directory is kept.
-        Some(common) if git_dir.parent() == Some(&common.join("worktrees")) => common,
-        Some(_) => return Err(not_returned()),
-        None => git_dir,
-    };
+    let place = pointer.repository().ok_or_else(not_returned)?;
     // First: in the folder, what names the folder in return is the folder's own word again.
     if place.starts_with(folder) || folder.starts_with(place) {
         return Err(BindError::Entangled {
             folder: folder.to_owned(),
-            git_dir: place.clone(),
+            git_dir: place.to_owned(),
         });
     }
-    if returns_to.as_deref() != Some(folder) {
+    if pointer.returns_to.as_deref() != Some(folder) {
         return Err(not_returned());
     }
-    Ok(place.clone())
+    Ok(place.to_owned())
 }
 
 /// Whether a folder lies in a `.git`: mounted itself, the container would write what git on the host runs.

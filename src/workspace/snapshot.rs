@@ -12,6 +12,7 @@ use crate::workspace::copy::{self, CopyError, CopyJob, CopyLimits, CopyOwner, Pr
 use crate::workspace::git::ObjectFormat;
 use crate::workspace::git::ObjectId;
 use crate::workspace::git::command::{Git, HistoryCut, OwnRepository, SourceQuestion, SourceRepository, revisions};
+use crate::workspace::git::own::Unusable;
 use crate::workspace::git::run::{self, FEW_LINES, GitError, Stdin};
 use crate::workspace::git::source::{self, Folder, Head, Repository};
 use crate::workspace::inner_git::{self, InnerGit};
@@ -53,8 +54,8 @@ pub struct Taken {
 pub enum Note {
     /// The folder lies in this repository, below its top level.
     BelowTopLevel { top: PathBuf },
-    /// The folder's `.git` names a repository that is not there.
-    Dangling,
+    /// The folder's `.git` is not used.
+    Unusable(Unusable),
 }
 
 impl fmt::Display for Note {
@@ -66,9 +67,9 @@ impl fmt::Display for Note {
                  it; name the repository itself to have both",
                 top.display()
             ),
-            Self::Dangling => f.write_str(
-                "the folder's .git names a repository that is not there: all of its files were copied, without history",
-            ),
+            Self::Unusable(why) => {
+                write!(f, "the folder's .git {why}: all of the folder's files were copied, without history")
+            }
         }
     }
 }
@@ -184,7 +185,7 @@ fn decide(folder: Folder, history: History) -> Plan {
     };
     match folder {
         Folder::Plain => plain(Vec::new()),
-        Folder::Dangling => plain(vec![Note::Dangling]),
+        Folder::Unusable(why) => plain(vec![Note::Unusable(why)]),
         Folder::Below(source) => Plan {
             notes: vec![Note::BelowTopLevel {
                 top: source.work_tree.clone(),

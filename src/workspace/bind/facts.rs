@@ -92,7 +92,7 @@ pub fn read(folder: &Path, hooks_path: Option<&Path>) -> Result<Facts, BindError
 }
 
 /// Follows `.git` (a file) to the git directory, and what that says of itself.
-fn read_pointer(tree: &Tree, folder: &Path) -> Result<PointerFacts, BindError> {
+pub(in crate::workspace) fn read_pointer(tree: &Tree, folder: &Path) -> Result<PointerFacts, BindError> {
     let path = folder.join(GIT);
     let failed = |why| BindError::Pointer {
         path: path.clone(),

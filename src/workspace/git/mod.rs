@@ -6,11 +6,13 @@
 //! switch turns off.
 //!
 //! - [`command`]: how git is spelled (pure).
+//! - [`own`]: whether a folder's `.git` is its own.
 //! - [`run`]: finds git and runs it.
 //! - [`skeleton`]: the files of a git directory of ours, without a template and without git.
 //! - [`source`]: what git knows of a folder of the user's.
 
 pub mod command;
+pub mod own;
 pub mod run;
 pub mod skeleton;
 pub mod source;

@@ -1,6 +1,7 @@
 //! What git knows of a folder of the user's.
 
 use crate::workspace::git::command::{Discovery, Git, GitCommand, SourceQuestion, SourceRepository};
+use crate::workspace::git::own::{self, Found, Unusable};
 use crate::workspace::git::run::{self, FEW_LINES, GitEnd, GitError, Stdin};
 use crate::workspace::git::{ObjectFormat, ObjectId};
 use std::ffi::OsString;
@@ -13,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 pub enum Folder {
     /// In no repository's work tree.
     Plain,
-    /// Its `.git` names a repository that is not there (a worktree or submodule that was moved).
-    Dangling,
+    /// It has a `.git` that is not used.
+    Unusable(Unusable),
     /// The top level of a repository or of a worktree.
     TopLevel(Box<Repository>),
     /// A directory below the top level.
@@ -72,15 +73,25 @@ pub async fn facts(git: &Git, folder: &Path, cancel: &CancellationToken) -> Resu
     if !folder.ancestors().any(has_git) {
         return Ok(Folder::Plain);
     }
+    let looked_at = folder.to_owned();
+    let own = tokio::task::spawn_blocking(move || own::look(&looked_at))
+        .await
+        .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()));
+    let repository = match own {
+        Found::Nothing => None,
+        Found::Own { repository } => Some(repository),
+        Found::Unusable(why) => return Ok(Folder::Unusable(why)),
+    };
+    // Without a `.git` of its own a folder that git finds no use for is like any other.
+    let unused = || match &repository {
+        Some(_) => Folder::Unusable(Unusable::Broken),
+        None => Folder::Plain,
+    };
     let top = discovered(git, folder, Discovery::TopLevel, cancel).await?;
     let git_dir = discovered(git, folder, Discovery::GitDirectory, cancel).await?;
     let (Some(work_tree), Some(git_dir)) = (top, git_dir) else {
-        // A bare repository has no work tree; what is dangling has neither.
-        let is_file = folder
-            .join(".git")
-            .symlink_metadata()
-            .is_ok_and(|found| !found.is_dir());
-        return Ok(if is_file { Folder::Dangling } else { Folder::Plain });
+        // A bare repository has no work tree.
+        return Ok(unused());
     };
     let source = SourceRepository {
         git_dir,
@@ -90,10 +101,12 @@ pub async fn facts(git: &Git, folder: &Path, cancel: &CancellationToken) -> Resu
     if source.work_tree != folder {
         // A repository may name any directory as its work tree.
         let below = folder.starts_with(&source.work_tree);
-        return Ok(if below { Folder::Below(source) } else { Folder::Plain });
+        return Ok(if below { Folder::Below(source) } else { unused() });
     }
-    let (format, is_shallow) = format(git, &source, cancel).await?;
-    let head = head(git, &source, cancel).await?;
+    // One above may name this folder as its work tree; but then nobody looked at what that one is made of.
+    let Some(repository) = repository else {
+        return Ok(Folder::Plain);
+    };
     let common = run::run(
         git.ask(&source, SourceQuestion::CommonDirectory),
         Stdin::Empty,
@@ -102,6 +115,11 @@ pub async fn facts(git: &Git, folder: &Path, cancel: &CancellationToken) -> Resu
     );
     // Relative to where git ran.
     let common = folder.join(one_path(common.await?));
+    if !tokio::fs::canonicalize(&common).await.is_ok_and(|common| common == repository) {
+        return Ok(Folder::Unusable(Unusable::Shared));
+    }
+    let (format, is_shallow) = format(git, &source, cancel).await?;
+    let head = head(git, &source, cancel).await?;
     let shallow = if is_shallow {
         shallow_commits(&common).await?
     } else {

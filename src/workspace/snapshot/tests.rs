@@ -1,6 +1,8 @@
 //! Snapshots of every kind of folder, judged by git itself.
 #![expect(clippy::disallowed_methods, reason = "tests make and read files")]
 
+mod not_own;
+
 use super::*;
 use crate::config::quantity::ByteSize;
 use crate::workspace::fixtures::{Scene, content, git, git_in, write};
@@ -265,7 +267,7 @@ async fn any_other_folder_is_taken_whole_but_for_git_directories() {
     dangling.write(".git", "gitdir: /nonexistent/worktree\n");
     dangling.write("file", "x");
     let taken = dangling.take(History::Head).await;
-    assert_eq!(taken.notes, [Note::Dangling]);
+    assert_eq!(taken.notes, [Note::Unusable(Unusable::Dangling)]);
     assert_eq!(names(&dangling.workspace()), ["file"]);
 }
 
