@@ -8,13 +8,14 @@
 #![expect(clippy::disallowed_methods, reason = "removes a half-made copy")]
 
 pub use crate::workspace::bounds::{CopyError, CopyLimits};
-use crate::workspace::selection::{self, Selection};
+use crate::workspace::selection::{self, LeftOut, Selecting, Selection};
 use crate::workspace::tree::{Directory, HardLinks, Next, Node, Tree, TreeError, Visit, Visitor, errno_of};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, UtimensatFlags, fchmod, fstat, futimens, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, symlinkat};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -54,6 +55,15 @@ pub struct Skipped {
     pub unreadable: u64,
     /// The first few unreadable ones.
     pub unreadable_paths: Vec<PathBuf>,
+    /// By why it was not taken.
+    pub left_out: BTreeMap<LeftOut, Several>,
+}
+
+/// So many, of which one is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Several {
+    pub count: u64,
+    pub first: PathBuf,
 }
 
 /// How many unreadable paths are named.
@@ -152,7 +162,7 @@ pub fn take(
     Ok(skipped)
 }
 
-fn walk<V: Visitor<Error = CopyError>>(tree: &Tree, job: &CopyJob, visitor: &mut V) -> Result<(), CopyError> {
+fn walk<V: Selecting<Error = CopyError>>(tree: &Tree, job: &CopyJob, visitor: &mut V) -> Result<(), CopyError> {
     let limit = job.limits.files.value;
     selection::walk(tree, &job.selection, limit, visitor).map_err(|error| match error {
         CopyError::Source(TreeError::TooManyEntries { .. }) => CopyError::TooManyFiles {
@@ -213,6 +223,11 @@ impl Visitor for Census<'_> {
     }
 }
 
+impl Selecting for Census<'_> {
+    // The copier is told as well.
+    fn left_out(&mut self, _: &Path, _: LeftOut) {}
+}
+
 /// Whether the file system shares blocks between files (FICLONE).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cloning {
@@ -263,6 +278,16 @@ impl Visitor for Copier<'_> {
 
     fn vanished(&mut self) {
         self.skipped.vanished += 1;
+    }
+}
+
+impl Selecting for Copier<'_> {
+    fn left_out(&mut self, path: &Path, why: LeftOut) {
+        let several = self.skipped.left_out.entry(why).or_insert_with(|| Several {
+            count: 0,
+            first: path.to_owned(),
+        });
+        several.count += 1;
     }
 }
 

@@ -44,7 +44,7 @@ pub fn files(tracked: &[u8], untracked: &[u8]) -> Result<Vec<Listed>, Malformed>
     for record in records(untracked) {
         let (path, extent) = match record.strip_suffix(b"/") {
             Some(path) => (path, Extent::Whole),
-            None => (record, Extent::Entry),
+            None => (record, Extent::Offered),
         };
         files.insert(path_of(path), extent);
     }
@@ -204,7 +204,7 @@ mod tests {
             [
                 ("both", Extent::Entry),
                 ("nested", Extent::Whole),
-                ("new\nline", Extent::Entry),
+                ("new\nline", Extent::Offered),
                 ("sub", Extent::Whole)
             ]
         );

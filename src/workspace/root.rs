@@ -1,18 +1,20 @@
 //! Which folder may be a workspace.
 //!
 //! A copy of a folder goes into a container that a model controls, so a folder with a person's whole life in it is never
-//! one, whatever was configured: not `/`, not the home directory, nothing that contains it. A folder that is to be mounted
-//! itself ([`permit_bind`]) is never one that codex-mcp or git keep their own files in: the container would write them.
+//! one, whatever was configured: not `/`, not the home directory, nothing that contains it. Nor is a git directory or what
+//! lies in one: its configuration may hold credentials, it has every branch, and git on the host runs what is in it. A
+//! folder that is to be mounted itself ([`permit_bind`]) is never one that codex-mcp keeps its own files in: the container
+//! would write them.
 
 use crate::config::Sourced;
-use crate::workspace::bind::is_inside_git;
+use crate::workspace::git::directory;
 use std::ffi::OsStr;
 use std::fs::FileType;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
-/// A folder that may be a workspace: canonical, a directory when it was looked at, and below a root.
+/// A folder that may be a workspace: canonical, a directory when it was looked at, below a root and in no git directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkspaceFolder(PathBuf);
 
@@ -93,10 +95,11 @@ pub enum RootError {
         own: PathBuf,
     },
     #[error(
-        "{} can't be mounted itself: it lies in a git directory, whose configuration and hooks git on the host runs; name \
-         the folder that it belongs to, or use workspace.mode = \"snapshot\"", path.display()
+        "{} is never a workspace: it is, or lies in, the git directory {}, which holds all branches and may hold credentials, \
+         and out of which git on the host runs hooks; name a folder with files of the repository (`git worktree add` makes \
+         one of a bare repository)", path.display(), git.display()
     )]
-    InsideGit { path: PathBuf },
+    InsideGit { path: PathBuf, git: PathBuf },
 }
 
 /// A place where codex-mcp keeps files of its own.
@@ -110,9 +113,6 @@ pub struct OwnPlace<'p> {
 /// Whether a folder may be mounted itself. Looks at the file system to make our own places canonical.
 pub fn permit_bind(folder: &WorkspaceFolder, own: &[OwnPlace<'_>]) -> Result<(), RootError> {
     let path = folder.path();
-    if is_inside_git(path) {
-        return Err(RootError::InsideGit { path: path.to_owned() });
-    }
     for OwnPlace { what, path: own } in own {
         // One that is not there yet is where its name says, below what is there.
         let there = own.ancestors().find_map(|above| {
@@ -141,7 +141,8 @@ fn list(roots: &[PathBuf]) -> String {
 }
 
 /// Decides on the folder that was asked for, or the one that the program was started in. `asked` may be relative to
-/// `started_in`. Looks at the file system to make paths canonical; all else is [`permit`].
+/// `started_in`. Looks at the file system to make paths canonical and to
+/// find git directories; all else is [`permit`].
 pub fn choose(
     asked: Option<&Path>,
     started_in: &Path,
@@ -163,10 +164,15 @@ pub fn choose(
         roots.origin.clone(),
     );
     let home = home.and_then(|home| canonical(home).ok());
-    permit(asked.is_some(), wanted, &started_in, home.as_deref(), &roots).map_err(|error| match asked {
+    let permitted = permit(asked.is_some(), wanted, &started_in, home.as_deref(), &roots);
+    let WorkspaceFolder(path) = permitted.map_err(|error| match asked {
         Some(asked) => explain(error, asked, &started_in),
         None => error,
-    })
+    })?;
+    match directory::above(&path) {
+        Some(git) => Err(RootError::InsideGit { path, git }),
+        None => Ok(WorkspaceFolder(path)),
+    }
 }
 
 /// Says which link or `..` of what was asked for led outside, where one did: the path by itself looks like one below a root.
@@ -296,6 +302,7 @@ fn is_hidden(name: &OsStr) -> bool {
 mod tests {
     use super::*;
     use crate::config::Origin;
+    use crate::workspace::fixtures::Scene;
 
     fn decide(asked: Option<&str>, started_in: &str, roots: &[&str]) -> Result<String, String> {
         let roots = Sourced::new(
@@ -339,7 +346,7 @@ mod tests {
     #[test]
     fn started_in_the_home_directory_any_visible_folder_of_it_may_be_named() {
         for start in ["/", "/home/me"] {
-            assert_eq!(decide(Some("/home/me/p/.git"), start, &[]).unwrap(), "/home/me/p/.git");
+            assert_eq!(decide(Some("/home/me/p/.x"), start, &[]).unwrap(), "/home/me/p/.x");
             assert_eq!(decide(Some("/home/me/.ssh"), start, &[]).unwrap_err(), "Hidden");
             assert_eq!(decide(Some("/home/me/.config/x"), start, &[]).unwrap_err(), "Hidden");
             assert_eq!(decide(Some("/etc"), start, &[]).unwrap_err(), "OutsideRoots");
@@ -414,8 +421,29 @@ mod tests {
         }
     }
 
+    /// In any mode: a copy has the credentials, and in the folder itself the hooks could be written.
     #[test]
-    fn what_is_ours_or_gits_is_never_mounted_itself() {
+    fn what_is_gits_is_never_a_workspace() {
+        let scene = Scene::repository();
+        scene.write("p/file", "x");
+        scene.commit("one");
+        scene.run(&["clone", "-q", "--bare", ".", "mirror.git"]);
+        scene.run(&["init", "-q", "p"]);
+        let ask = |asked: &str| {
+            let roots = Sourced::new(Vec::new(), Origin::Default);
+            choose(Some(Path::new(asked)), &scene.folder, None, &roots)
+        };
+        for gits in [".git", "p/.git", "p/.git/hooks", "mirror.git", "mirror.git/hooks"] {
+            assert!(matches!(ask(gits).unwrap_err(), RootError::InsideGit { .. }), "{gits}");
+        }
+        let error = ask("mirror.git/hooks").unwrap_err().to_string();
+        let error = error.replace(scene.folder.to_str().unwrap(), "F");
+        insta::assert_snapshot!(error, @"F/mirror.git/hooks is never a workspace: it is, or lies in, the git directory F/mirror.git, which holds all branches and may hold credentials, and out of which git on the host runs hooks; name a folder with files of the repository (`git worktree add` makes one of a bare repository)");
+        assert_eq!(ask("p").unwrap().path(), scene.at("p"));
+    }
+
+    #[test]
+    fn what_is_ours_is_never_mounted_itself() {
         let outer = tempfile::tempdir().unwrap();
         let outer = outer.path().canonicalize().unwrap();
         std::fs::create_dir_all(outer.join("real/state")).unwrap();
@@ -437,9 +465,6 @@ mod tests {
             "real/state/codex-mcp/sessions/S",
         ] {
             assert!(matches!(ask(ours).unwrap_err(), RootError::OurOwn { .. }), "{ours}");
-        }
-        for gits in ["p/.git", "p/.git/hooks", "p/.GIT/modules/m"] {
-            assert!(matches!(ask(gits).unwrap_err(), RootError::InsideGit { .. }), "{gits}");
         }
         for other in ["real/statement", "p", "real/state/codex-mcp2", "p/.github"] {
             assert!(ask(other).is_ok(), "{other}");

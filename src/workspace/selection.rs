@@ -1,5 +1,9 @@
 //! Which entries of a folder are taken, and the walk over just these.
+//!
+//! A git directory below the folder is left out under any name, because its configuration may hold credentials; but not
+//! the files of one that a repository itself tracks (test data): who has the history has them already.
 
+use crate::workspace::git::directory::Parts;
 use crate::workspace::git::is_git;
 use crate::workspace::tree::{Directory, Next, Node, Tree, TreeError, Visit, Visitor};
 use nix::errno::Errno;
@@ -10,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// What of a folder is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// All but what is called `.git`, at any depth.
+    /// All but git directories, at any depth.
     WithoutGit,
     /// These, sorted by path, each once; directories on the way as needed. No `.git` anywhere.
     Listed(Vec<Listed>),
@@ -26,29 +30,54 @@ pub struct Listed {
 /// How much a listed path stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// One file or link. A directory that took its place is not meant.
+    /// One file or link that is tracked. A directory that took its place is not meant.
     Entry,
+    /// One that git would offer to track: not where it lies in a git directory.
+    Offered,
     /// All that is there: a submodule, a nested repository.
     Whole,
 }
 
+/// Why something is not taken of what the selection stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeftOut {
+    /// A directory that git takes for a repository, though it is not called `.git`.
+    GitDirectory,
+}
+
+/// Told of a walk over a selection.
+pub trait Selecting: Visitor {
+    /// What has a remark was left out. What is called `.git` has none: that is never meant.
+    fn left_out(&mut self, path: &Path, why: LeftOut);
+}
+
 /// Shows every selected entry as [`Tree::walk`] does, parents before children. Listed paths that are not there are not
 /// mentioned: they were deleted.
-pub fn walk<V: Visitor>(tree: &Tree, selection: &Selection, max_entries: u64, visitor: &mut V) -> Result<(), V::Error> {
+pub fn walk<V: Selecting>(
+    tree: &Tree,
+    selection: &Selection,
+    max_entries: u64,
+    visitor: &mut V,
+) -> Result<(), V::Error> {
     match selection {
         Selection::WithoutGit => tree.walk(max_entries, &mut NoGit(visitor)),
         Selection::Listed(files) => listed(tree, files, max_entries, visitor),
     }
 }
 
-/// Hides what is called `.git`.
+/// Hides git directories.
 struct NoGit<'v, V>(&'v mut V);
 
-impl<V: Visitor> Visitor for NoGit<'_, V> {
+impl<V: Selecting> Visitor for NoGit<'_, V> {
     type Error = V::Error;
 
     fn visit(&mut self, visit: Visit<'_>) -> Result<Next, V::Error> {
         if is_git(visit.name) {
+            return Ok(Next::Skip);
+        }
+        let is_directory = matches!(visit.node, Node::Directory { .. });
+        if is_directory && visit.directory.child(visit.name).is_ok_and(|child| is_git_directory(&child)) {
+            self.0.left_out(&visit.path, LeftOut::GitDirectory);
             return Ok(Next::Skip);
         }
         self.0.visit(visit)
@@ -63,15 +92,38 @@ impl<V: Visitor> Visitor for NoGit<'_, V> {
     }
 }
 
+fn is_git_directory(directory: &Directory) -> bool {
+    Parts::of(|name| directory.entry(OsStr::new(name)).is_ok()).is_git_directory()
+}
+
 /// A directory on the way to the current path.
 struct Level {
     path: PathBuf,
     directory: Directory,
+    /// A git directory, under any name: what is only offered is not taken from it.
+    git: GitDirectory,
     /// Not yet shown to the visitor: a directory of which nothing is taken is not made. The root never is.
     unshown: Option<FileStat>,
 }
 
-fn listed<V: Visitor>(tree: &Tree, files: &[Listed], max_entries: u64, visitor: &mut V) -> Result<(), V::Error> {
+/// Whether a directory is one, and whether the visitor knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GitDirectory {
+    No,
+    Unsaid,
+    Said,
+}
+
+impl GitDirectory {
+    fn of(directory: &Directory) -> Self {
+        match is_git_directory(directory) {
+            true => Self::Unsaid,
+            false => Self::No,
+        }
+    }
+}
+
+fn listed<V: Selecting>(tree: &Tree, files: &[Listed], max_entries: u64, visitor: &mut V) -> Result<(), V::Error> {
     let unreadable = |path: &Path, errno| TreeError::Unreadable {
         path: path.to_owned(),
         errno,
@@ -82,6 +134,8 @@ fn listed<V: Visitor>(tree: &Tree, files: &[Listed], max_entries: u64, visitor: 
     let mut levels = vec![Level {
         path: PathBuf::new(),
         directory: root,
+        // The folder itself is none: that was found out when it was chosen.
+        git: GitDirectory::No,
         unshown: None,
     }];
     let mut seen = 0;
@@ -97,7 +151,23 @@ fn listed<V: Visitor>(tree: &Tree, files: &[Listed], max_entries: u64, visitor: 
         let Some((node, stat)) = descend(&mut levels, &file.path, visitor)? else {
             continue;
         };
-        if matches!(node, Node::Directory { .. }) && file.extent == Extent::Entry {
+        if matches!(node, Node::Directory { .. }) && file.extent != Extent::Whole {
+            continue;
+        }
+        let in_git = levels.iter_mut().find(|level| level.git != GitDirectory::No);
+        if let Some(level) = in_git.filter(|_| file.extent != Extent::Entry) {
+            if level.git == GitDirectory::Unsaid {
+                level.git = GitDirectory::Said;
+                visitor.left_out(&level.path, LeftOut::GitDirectory);
+            }
+            continue;
+        }
+        let whole_git = |level: &Level, name| level.directory.child(name).is_ok_and(|child| is_git_directory(&child));
+        if file.extent == Extent::Whole
+            && let (Some(level), Some(name)) = (levels.last(), file.path.file_name())
+            && whole_git(level, name)
+        {
+            visitor.left_out(&file.path, LeftOut::GitDirectory);
             continue;
         }
         seen += show(&mut levels, visitor)? + 1;
@@ -146,6 +216,7 @@ fn descend<V: Visitor>(
         match level.directory.child(name) {
             Ok(directory) => levels.push(Level {
                 path: at.clone(),
+                git: GitDirectory::of(&directory),
                 directory,
                 unshown: Some(stat),
             }),
@@ -206,6 +277,12 @@ mod tests {
         fn blocked(&mut self, directory: &Path, _: Errno) -> Result<(), TreeError> {
             self.0.push(format!("{} blocked", directory.display()));
             Ok(())
+        }
+    }
+
+    impl Selecting for Seen {
+        fn left_out(&mut self, path: &Path, why: LeftOut) {
+            self.0.push(format!("{} {why:?}", path.display()));
         }
     }
 
@@ -280,6 +357,28 @@ mod tests {
         let hidden = seen(&Selection::WithoutGit, 100).unwrap();
         assert!(hidden.iter().all(|path| !path.contains(".git")), "{hidden:?}");
         assert!(hidden.contains(&"ignored".to_owned()));
+    }
+
+    #[test]
+    fn a_git_directory_of_any_name_is_left_out_unless_its_files_are_tracked() {
+        let root = folder();
+        for file in ["m.git/HEAD", "m.git/objects/x", "m.git/refs/x", "m.git/config", "a/HEAD"] {
+            fs::create_dir_all(root.path().join(file).parent().unwrap()).unwrap();
+            fs::write(root.path().join(file), "").unwrap();
+        }
+        let tree = Tree::open(root.path()).unwrap();
+        let seen = |selection: &Selection| {
+            let mut seen = Seen::default();
+            walk(&tree, selection, 100, &mut seen).unwrap();
+            seen.0.retain(|path| path.starts_with("m.git"));
+            seen.0
+        };
+        assert_eq!(seen(&Selection::WithoutGit), ["m.git GitDirectory"]);
+        let offered = [("m.git/HEAD", Extent::Offered), ("m.git/objects/x", Extent::Offered)];
+        assert_eq!(seen(&list(&offered)), ["m.git GitDirectory"]);
+        let tracked = [("m.git/HEAD", Extent::Entry), ("m.git/config", Extent::Offered)];
+        assert_eq!(seen(&list(&tracked)), ["m.git", "m.git/HEAD", "m.git GitDirectory"]);
+        assert_eq!(seen(&list(&[("m.git", Extent::Whole)])), ["m.git GitDirectory"]);
     }
 
     #[test]

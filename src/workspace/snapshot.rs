@@ -7,8 +7,9 @@
 #![expect(clippy::disallowed_methods, reason = "removes a half-made snapshot")]
 
 use crate::config::History;
+use crate::wire::untrusted::Untrusted;
 use crate::workspace::blob::Inventory;
-use crate::workspace::copy::{self, CopyError, CopyJob, CopyLimits, CopyOwner, Progress, Skipped};
+use crate::workspace::copy::{self, CopyError, CopyJob, CopyLimits, CopyOwner, Progress, Several, Skipped};
 use crate::workspace::git::ObjectFormat;
 use crate::workspace::git::ObjectId;
 use crate::workspace::git::command::{Git, HistoryCut, OwnRepository, SourceQuestion, SourceRepository, revisions};
@@ -18,7 +19,7 @@ use crate::workspace::git::source::{self, Folder, Head, Repository};
 use crate::workspace::inner_git::{self, InnerGit};
 use crate::workspace::inventory::InventoryRecorder;
 use crate::workspace::listing;
-use crate::workspace::selection::Selection;
+use crate::workspace::selection::{LeftOut, Selection};
 use crate::workspace::shadow::{self, Baseline, KnownTree, MANY_LINES, ShadowError};
 use crate::workspace::tree::Tree;
 use std::fmt;
@@ -56,6 +57,8 @@ pub enum Note {
     BelowTopLevel { top: PathBuf },
     /// The folder's `.git` is not used.
     Unusable(Unusable),
+    /// Something that is there was not taken.
+    LeftOut { why: LeftOut, several: Several },
 }
 
 impl fmt::Display for Note {
@@ -69,6 +72,18 @@ impl fmt::Display for Note {
             ),
             Self::Unusable(why) => {
                 write!(f, "the folder's .git {why}: all of the folder's files were copied, without history")
+            }
+            Self::LeftOut { why, several } => {
+                let Several { count, first } = several;
+                let first = Untrusted::new(first.to_string_lossy());
+                let first = first.one_line(200);
+                match why {
+                    LeftOut::GitDirectory => write!(
+                        f,
+                        "{count} git directories were not copied, because their configuration may hold credentials ({first} is \
+                         the first of them)"
+                    ),
+                }
             }
         }
     }
@@ -150,6 +165,11 @@ pub async fn take(
     inner.await?;
     let commit = baseline.await?;
     half_made.keep();
+    let left_out = copied.skipped.left_out.iter();
+    plan.notes.extend(left_out.map(|(why, several)| Note::LeftOut {
+        why: *why,
+        several: several.clone(),
+    }));
     Ok(Taken {
         baseline: Baseline {
             commit,

@@ -3,11 +3,12 @@
 //!
 //! A state is known by git's name of its content, so nothing but text that both sides changed has to be read for this.
 
-use crate::workspace::apply::git_directory::{self, Parts};
+use crate::workspace::apply::git_directory;
 use crate::workspace::apply::path::{LinkFlaw, RelativePath};
 pub use crate::workspace::apply::reason::{Conflict, Refusal};
 use crate::workspace::apply::runs_by_itself;
 use crate::workspace::git::ObjectId;
+use crate::workspace::git::directory::Parts;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,28 +5,8 @@
 
 use crate::workspace::apply::decide::{Change, State};
 use crate::workspace::apply::path::RelativePath;
+use crate::workspace::git::directory::Parts;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What git looks for in a directory (`is_git_directory` in its setup.c).
-pub const NAMES: [&str; 4] = ["HEAD", "objects", "refs", "commondir"];
-
-/// What of it a directory has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Parts([bool; 4]);
-
-impl Parts {
-    /// In any case: a folding file system gives it to git all the same.
-    pub fn add(&mut self, name: &[u8]) {
-        for (known, has) in NAMES.iter().zip(&mut self.0) {
-            *has |= name.eq_ignore_ascii_case(known.as_bytes());
-        }
-    }
-
-    fn is_git_directory(self) -> bool {
-        let [head, objects, refs, common] = self.0;
-        head && (common || (objects && refs))
-    }
-}
 
 /// The directories that are such a repository once the host has these changes; `None` is the folder itself. `host` is what it has
 /// now. What a change takes away is not counted: another may have come back by then.

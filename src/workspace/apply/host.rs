@@ -5,9 +5,9 @@
 //! that directory. This module only reads.
 
 use crate::workspace::apply::decide::{Attributes, Change, Found, HostFacts, HostFile, Occupants, State};
-use crate::workspace::apply::git_directory::{self, Parts};
 use crate::workspace::apply::path::RelativePath;
 use crate::workspace::blob::{BlobHasher, blob_id};
+use crate::workspace::git::directory::Parts;
 use crate::workspace::git::{ObjectFormat, ObjectId};
 use crate::workspace::tree::{Directory, HardLinks, Next, Node, Tree, TreeError, Visit, Visitor, errno_of};
 use nix::errno::Errno;
@@ -201,10 +201,7 @@ impl HostFolder {
 /// Notes what a directory has of git's.
 fn note_git(facts: &mut HostFacts, path: Option<&RelativePath>, directory: &Directory) {
     let has = |name: &str| fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok();
-    let mut parts = Parts::default();
-    for name in git_directory::NAMES.into_iter().filter(|name| has(name)) {
-        parts.add(name.as_bytes());
-    }
+    let parts = Parts::of(has);
     if parts != Parts::default() {
         facts.git_parts.insert(path.cloned(), parts);
     }

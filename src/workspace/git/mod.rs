@@ -6,12 +6,14 @@
 //! switch turns off.
 //!
 //! - [`command`]: how git is spelled (pure).
+//! - [`directory`]: directories that git takes for a repository.
 //! - [`own`]: whether a folder's `.git` is its own.
 //! - [`run`]: finds git and runs it.
 //! - [`skeleton`]: the files of a git directory of ours, without a template and without git.
 //! - [`source`]: what git knows of a folder of the user's.
 
 pub mod command;
+pub mod directory;
 pub mod own;
 pub mod run;
 pub mod skeleton;

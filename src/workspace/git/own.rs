@@ -68,6 +68,15 @@ pub fn look(folder: &Path) -> Found {
     }
 }
 
+/// The repository that a folder's `.git` file leads to, where that names the folder in return.
+pub fn returned_repository(folder: &Path) -> Option<PathBuf> {
+    let tree = Tree::open(folder).ok()?;
+    let is_file = matches!(tree.node(Path::new(GIT)), Ok(Node::File { .. }));
+    let pointer = is_file.then(|| facts::read_pointer(&tree, folder).ok()).flatten()?;
+    let returned = pointer.returns_to.as_deref() == Some(folder);
+    pointer.repository().filter(|_| returned).map(Path::to_owned)
+}
+
 fn repository(folder: &Path) -> Result<Option<PathBuf>, Unusable> {
     let git = Path::new(GIT);
     let tree = Tree::open(folder)?;

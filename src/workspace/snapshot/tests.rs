@@ -263,6 +263,19 @@ async fn any_other_folder_is_taken_whole_but_for_git_directories() {
     assert_eq!(taken.notes, []);
     assert_eq!(baseline_tree(&scene, &taken), tree_of_copy(&scene));
 
+    let mirror = Scene::new();
+    mirror.write("file", "x");
+    mirror.run(&["init", "-q", "--bare", "mirror.git"]);
+    mirror.run(&["-C", "mirror.git", "remote", "add", "origin", "https://user:password@example.com/x"]);
+    let taken = mirror.take(History::Head).await;
+    assert_eq!(names(&mirror.workspace()), ["file"]);
+    insta::assert_snapshot!(taken.notes[0], @"");
+    // Where it lies in a repository git offers each of its files.
+    let outer = lived_in();
+    outer.run(&["init", "-q", "--bare", "mirror.git"]);
+    outer.take(History::Head).await;
+    assert!(!outer.workspace().join("mirror.git").exists());
+
     let dangling = Scene::new();
     dangling.write(".git", "gitdir: /nonexistent/worktree\n");
     dangling.write("file", "x");
