@@ -23,8 +23,6 @@ pub mod pointer;
 
 use crate::workspace::bind::placeholder::PlaceholderName;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Git's directory, or the file that says where it is.
@@ -240,12 +238,6 @@ fn elsewhere(folder: &Path, pointer: &PointerFacts) -> Result<PathBuf, BindError
         return Err(not_returned());
     }
     Ok(place.to_owned())
-}
-
-/// Whether a folder lies in a `.git`: mounted itself, the container would write what git on the host runs.
-pub fn is_inside_git(folder: &Path) -> bool {
-    let is_git = |name: &OsStr| name.as_bytes().eq_ignore_ascii_case(GIT.as_bytes());
-    folder.components().any(|part| is_git(part.as_os_str()))
 }
 
 #[cfg(test)]

@@ -371,13 +371,3 @@ fn a_folder_without_a_repository_has_its_head_looked_at() {
     let half = place.protect("p").unwrap();
     assert_eq!((names(&half), half.placeholders.len()), (vec![".git", "HEAD"], 0));
 }
-
-#[test]
-fn a_folder_in_a_git_directory_is_known() {
-    for inside in ["/p/.git", "/p/.git/hooks", "/p/.GIT/x"] {
-        assert!(is_inside_git(Path::new(inside)), "{inside}");
-    }
-    for outside in ["/p", "/p/.github", "/p/x.git"] {
-        assert!(!is_inside_git(Path::new(outside)), "{outside}");
-    }
-}
