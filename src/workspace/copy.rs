@@ -8,7 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "removes a half-made copy")]
 
 pub use crate::workspace::bounds::{CopyError, CopyLimits};
-use crate::workspace::selection::{self, LeftOut, Selecting, Selection};
+use crate::workspace::selection::{self, Remark, Selecting, Selection};
 use crate::workspace::tree::{Directory, HardLinks, Next, Node, Tree, TreeError, Visit, Visitor, errno_of};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -56,7 +56,7 @@ pub struct Skipped {
     /// The first few unreadable ones.
     pub unreadable_paths: Vec<PathBuf>,
     /// By why it was not taken.
-    pub left_out: BTreeMap<LeftOut, Several>,
+    pub remarks: BTreeMap<Remark, Several>,
 }
 
 /// So many, of which one is named.
@@ -225,7 +225,7 @@ impl Visitor for Census<'_> {
 
 impl Selecting for Census<'_> {
     // The copier is told as well.
-    fn left_out(&mut self, _: &Path, _: LeftOut) {}
+    fn remark(&mut self, _: &Path, _: Remark) {}
 }
 
 /// Whether the file system shares blocks between files (FICLONE).
@@ -282,8 +282,8 @@ impl Visitor for Copier<'_> {
 }
 
 impl Selecting for Copier<'_> {
-    fn left_out(&mut self, path: &Path, why: LeftOut) {
-        let several = self.skipped.left_out.entry(why).or_insert_with(|| Several {
+    fn remark(&mut self, path: &Path, remark: Remark) {
+        let several = self.skipped.remarks.entry(remark).or_insert_with(|| Several {
             count: 0,
             first: path.to_owned(),
         });

@@ -5,6 +5,7 @@
 
 use crate::workspace::git::directory::Parts;
 use crate::workspace::git::is_git;
+use crate::workspace::ignore::{IgnoreFiles, Unread};
 use crate::workspace::tree::{Directory, Next, Node, Tree, TreeError, Visit, Visitor};
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 pub enum Selection {
     /// All but git directories, at any depth.
     WithoutGit,
+    /// Of these, what the folder's own `.gitignore` files don't name.
+    WithoutIgnored,
     /// These, sorted by path, each once; directories on the way as needed. No `.git` anywhere.
     Listed(Vec<Listed>),
 }
@@ -34,21 +37,26 @@ pub enum Extent {
     Entry,
     /// One that git would offer to track: not where it lies in a git directory.
     Offered,
-    /// All that is there: a submodule, a nested repository.
+    /// All that is there but git directories and what its own `.gitignore` files name: a submodule, a nested repository.
     Whole,
 }
 
-/// Why something is not taken of what the selection stands for.
+/// What a person should know of something that is not taken, or is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LeftOut {
+pub enum Remark {
     /// A directory that git takes for a repository, though it is not called `.git`.
     GitDirectory,
+    /// A `.gitignore` names it, where git is not asked. That it is tracked all the same can't be known then; and what is named
+    /// there is more often a secret or build output.
+    Ignored,
+    /// A `.gitignore` that is over a bound: what it names is taken.
+    Unread,
 }
 
 /// Told of a walk over a selection.
 pub trait Selecting: Visitor {
-    /// What has a remark was left out. What is called `.git` has none: that is never meant.
-    fn left_out(&mut self, path: &Path, why: LeftOut);
+    /// Of what is called `.git` there is none: that is never meant.
+    fn remark(&mut self, path: &Path, remark: Remark);
 }
 
 /// Shows every selected entry as [`Tree::walk`] does, parents before children. Listed paths that are not there are not
@@ -60,35 +68,60 @@ pub fn walk<V: Selecting>(
     visitor: &mut V,
 ) -> Result<(), V::Error> {
     match selection {
-        Selection::WithoutGit => tree.walk(max_entries, &mut NoGit(visitor)),
+        Selection::WithoutGit => tree.walk(max_entries, &mut Filter::new(visitor, None)),
+        Selection::WithoutIgnored => tree.walk(max_entries, &mut Filter::new(visitor, Some(IgnoreFiles::default()))),
         Selection::Listed(files) => listed(tree, files, max_entries, visitor),
     }
 }
 
-/// Hides git directories.
-struct NoGit<'v, V>(&'v mut V);
+/// Hides git directories, and what is ignored.
+struct Filter<'v, V> {
+    visitor: &'v mut V,
+    ignore_files: Option<IgnoreFiles>,
+}
 
-impl<V: Selecting> Visitor for NoGit<'_, V> {
+impl<'v, V: Selecting> Filter<'v, V> {
+    fn new(visitor: &'v mut V, ignore_files: Option<IgnoreFiles>) -> Self {
+        Self { visitor, ignore_files }
+    }
+
+    fn is_ignored(&mut self, visit: &Visit<'_>) -> bool {
+        let Some(files) = &mut self.ignore_files else {
+            return false;
+        };
+        let parent = visit.path.parent().unwrap_or(Path::new(""));
+        if let Err(Unread(path)) = files.enter(visit.directory, parent) {
+            self.visitor.remark(&path, Remark::Unread);
+        }
+        files.is_ignored(&visit.path, matches!(visit.node, Node::Directory { .. }))
+    }
+}
+
+impl<V: Selecting> Visitor for Filter<'_, V> {
     type Error = V::Error;
 
     fn visit(&mut self, visit: Visit<'_>) -> Result<Next, V::Error> {
         if is_git(visit.name) {
             return Ok(Next::Skip);
         }
-        let is_directory = matches!(visit.node, Node::Directory { .. });
-        if is_directory && visit.directory.child(visit.name).is_ok_and(|child| is_git_directory(&child)) {
-            self.0.left_out(&visit.path, LeftOut::GitDirectory);
+        if self.is_ignored(&visit) {
+            self.visitor.remark(&visit.path, Remark::Ignored);
             return Ok(Next::Skip);
         }
-        self.0.visit(visit)
+        let is_directory = matches!(visit.node, Node::Directory { .. });
+        if is_directory && visit.directory.child(visit.name).is_ok_and(|child| is_git_directory(&child)) {
+            self.visitor.remark(&visit.path, Remark::GitDirectory);
+            return Ok(Next::Skip);
+        }
+        self.visitor.visit(visit)
     }
 
     fn blocked(&mut self, directory: &Path, errno: Errno) -> Result<(), V::Error> {
-        self.0.blocked(directory, errno)
+        self.visitor.blocked(directory, errno)
     }
 
     fn vanished(&mut self) {
-        self.0.vanished();
+        self.visitor.vanished();
     }
 }
 
@@ -158,7 +191,7 @@ fn listed<V: Selecting>(tree: &Tree, files: &[Listed], max_entries: u64, visitor
         if let Some(level) = in_git.filter(|_| file.extent != Extent::Entry) {
             if level.git == GitDirectory::Unsaid {
                 level.git = GitDirectory::Said;
-                visitor.left_out(&level.path, LeftOut::GitDirectory);
+                visitor.remark(&level.path, Remark::GitDirectory);
             }
             continue;
         }
@@ -167,7 +200,7 @@ fn listed<V: Selecting>(tree: &Tree, files: &[Listed], max_entries: u64, visitor
             && let (Some(level), Some(name)) = (levels.last(), file.path.file_name())
             && whole_git(level, name)
         {
-            visitor.left_out(&file.path, LeftOut::GitDirectory);
+            visitor.remark(&file.path, Remark::GitDirectory);
             continue;
         }
         seen += show(&mut levels, visitor)? + 1;
@@ -180,7 +213,8 @@ fn listed<V: Selecting>(tree: &Tree, files: &[Listed], max_entries: u64, visitor
         let next = visitor.visit(visit(&level.directory, name, file.path.clone(), node, stat))?;
         if next == Next::Enter && matches!(node, Node::Directory { .. }) {
             whole = Some(&file.path);
-            seen += tree.walk_below(&file.path, max_entries - seen, &mut NoGit(visitor))?;
+            let mut filter = Filter::new(visitor, Some(IgnoreFiles::default()));
+            seen += tree.walk_below(&file.path, max_entries - seen, &mut filter)?;
         }
     }
     Ok(())
@@ -281,8 +315,8 @@ mod tests {
     }
 
     impl Selecting for Seen {
-        fn left_out(&mut self, path: &Path, why: LeftOut) {
-            self.0.push(format!("{} {why:?}", path.display()));
+        fn remark(&mut self, path: &Path, remark: Remark) {
+            self.0.push(format!("{} {remark:?}", path.display()));
         }
     }
 
@@ -379,6 +413,28 @@ mod tests {
         let tracked = [("m.git/HEAD", Extent::Entry), ("m.git/config", Extent::Offered)];
         assert_eq!(seen(&list(&tracked)), ["m.git", "m.git/HEAD", "m.git GitDirectory"]);
         assert_eq!(seen(&list(&[("m.git", Extent::Whole)])), ["m.git GitDirectory"]);
+    }
+
+    #[test]
+    fn what_ignore_files_name_is_left_out_where_git_is_not_asked() {
+        let root = folder();
+        fs::write(root.path().join(".gitignore"), "sub/in\n").unwrap();
+        fs::write(root.path().join("sub/.gitignore"), "/.env\n*.o\n").unwrap();
+        fs::write(root.path().join("sub/.env"), "").unwrap();
+        fs::write(root.path().join("sub/in/x.o"), "").unwrap();
+        let tree = Tree::open(root.path()).unwrap();
+        let seen = |selection: &Selection| {
+            let mut seen = Seen::default();
+            walk(&tree, selection, 100, &mut seen).unwrap();
+            seen.0.retain(|path| path.starts_with("sub"));
+            seen.0
+        };
+        // A repository of its own: what stands above it is not meant for it.
+        let nested = ["sub", "sub/.env Ignored", "sub/.gitignore", "sub/in", "sub/in/x", "sub/in/x.o Ignored"];
+        assert_eq!(seen(&list(&[("sub", Extent::Whole)])), nested);
+        let folder = ["sub", "sub/.env Ignored", "sub/.gitignore", "sub/in Ignored"];
+        assert_eq!(seen(&Selection::WithoutIgnored), folder);
+        assert!(seen(&Selection::WithoutGit).contains(&"sub/.env".to_owned()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Takes a snapshot of a folder: the session's copy, the copy's own `.git`, and the baseline in the shadow.
 //!
 //! Which files: in a repository those that git tracks or would offer to track, as they are on disk now; in any other
-//! folder all. Nothing called `.git` is copied: what the copy has is made anew. The user may go on working meanwhile, so
+//! folder all. In a nested repository, which git is never asked about, its own `.gitignore` files decide. Nothing called
+//! `.git` is copied: what the copy has is made anew. The user may go on working meanwhile, so
 //! the baseline is what arrived in the copy and not what the folder held. On any error nothing is left behind.
 
 #![expect(clippy::disallowed_methods, reason = "removes a half-made snapshot")]
@@ -19,7 +20,7 @@ use crate::workspace::git::source::{self, Folder, Head, Repository};
 use crate::workspace::inner_git::{self, InnerGit};
 use crate::workspace::inventory::InventoryRecorder;
 use crate::workspace::listing;
-use crate::workspace::selection::{LeftOut, Selection};
+use crate::workspace::selection::{Remark, Selection};
 use crate::workspace::shadow::{self, Baseline, KnownTree, MANY_LINES, ShadowError};
 use crate::workspace::tree::Tree;
 use std::fmt;
@@ -57,8 +58,8 @@ pub enum Note {
     BelowTopLevel { top: PathBuf },
     /// The folder's `.git` is not used.
     Unusable(Unusable),
-    /// Something that is there was not taken.
-    LeftOut { why: LeftOut, several: Several },
+    /// Something was not taken, or was although it should not have been.
+    Remark { remark: Remark, several: Several },
 }
 
 impl fmt::Display for Note {
@@ -71,16 +72,29 @@ impl fmt::Display for Note {
                 top.display()
             ),
             Self::Unusable(why) => {
-                write!(f, "the folder's .git {why}: all of the folder's files were copied, without history")
+                write!(
+                    f,
+                    "the folder's .git {why}: its files were copied without history, but for what its own .gitignore files name"
+                )
             }
-            Self::LeftOut { why, several } => {
+            Self::Remark { remark, several } => {
                 let Several { count, first } = several;
                 let first = Untrusted::new(first.to_string_lossy());
                 let first = first.one_line(200);
-                match why {
-                    LeftOut::GitDirectory => write!(
+                match remark {
+                    Remark::GitDirectory => write!(
                         f,
                         "{count} git directories were not copied, because their configuration may hold credentials ({first} is \
+                         the first of them)"
+                    ),
+                    Remark::Ignored => write!(
+                        f,
+                        "{count} files or directories were not copied, because a .gitignore beside or above them names them, where \
+                         git could not be asked whether they are tracked all the same ({first} is the first of them)"
+                    ),
+                    Remark::Unread => write!(
+                        f,
+                        "{count} .gitignore files have more patterns than are read, so that what they name was copied ({first} is \
                          the first of them)"
                     ),
                 }
@@ -138,8 +152,9 @@ pub async fn take(
     let folder = source::facts(git, &job.folder, &stop).await?;
     let mut plan = decide(folder, job.history);
     let selection = match &plan.files {
-        Some(source) => Selection::Listed(listed(git, source, &stop).await?),
-        None => Selection::WithoutGit,
+        Files::Listed(source) => Selection::Listed(listed(git, source, &stop).await?),
+        Files::Unignored => Selection::WithoutIgnored,
+        Files::All => Selection::WithoutGit,
     };
     if let Some(history) = &mut plan.history {
         history.cut(git, job.history, &stop).await?;
@@ -165,9 +180,9 @@ pub async fn take(
     inner.await?;
     let commit = baseline.await?;
     half_made.keep();
-    let left_out = copied.skipped.left_out.iter();
-    plan.notes.extend(left_out.map(|(why, several)| Note::LeftOut {
-        why: *why,
+    let remarks = copied.skipped.remarks.iter();
+    plan.notes.extend(remarks.map(|(remark, several)| Note::Remark {
+        remark: *remark,
         several: several.clone(),
     }));
     Ok(Taken {
@@ -182,11 +197,19 @@ pub async fn take(
 
 /// What will be done with a folder.
 struct Plan {
-    /// Whose list of files decides; none where all are taken.
-    files: Option<SourceRepository>,
+    files: Files,
     history: Option<SourceHistory>,
     format: ObjectFormat,
     notes: Vec<Note>,
+}
+
+/// Which files are taken.
+enum Files {
+    All,
+    /// Those that the folder's own `.gitignore` files don't name.
+    Unignored,
+    /// Those of git's list.
+    Listed(SourceRepository),
 }
 
 struct SourceHistory {
@@ -198,23 +221,26 @@ struct SourceHistory {
 
 fn decide(folder: Folder, history: History) -> Plan {
     let plain = |notes| Plan {
-        files: None,
+        files: Files::All,
         history: None,
         format: ObjectFormat::Sha1,
         notes,
     };
     match folder {
         Folder::Plain => plain(Vec::new()),
-        Folder::Unusable(why) => plain(vec![Note::Unusable(why)]),
+        Folder::Unusable(why) => Plan {
+            files: Files::Unignored,
+            ..plain(vec![Note::Unusable(why)])
+        },
         Folder::Below(source) => Plan {
             notes: vec![Note::BelowTopLevel {
                 top: source.work_tree.clone(),
             }],
-            files: Some(source),
+            files: Files::Listed(source),
             ..plain(Vec::new())
         },
         Folder::TopLevel(repository) => Plan {
-            files: Some(repository.source.clone()),
+            files: Files::Listed(repository.source.clone()),
             format: repository.format,
             notes: Vec::new(),
             history: (history != History::None).then(|| SourceHistory {

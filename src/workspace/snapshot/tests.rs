@@ -240,14 +240,20 @@ async fn submodules_and_nested_repositories_come_whole_and_without_their_git() {
     fs::create_dir(scene.at("nested")).unwrap();
     git_in(&scene.at("nested"), &["init", "-q"]);
     scene.write("nested/file", "x");
+    scene.write("nested/.gitignore", "/.env\n");
+    for secret in ["nested/.env", "module/below/.env"] {
+        scene.write(secret, "TOKEN=x");
+    }
+    scene.write("module/below/.gitignore", "*\n");
     let taken = scene.take(History::Head).await;
     let names = names(&scene.workspace());
     for expected in ["module/library", "module/changed", "nested/file"] {
         assert!(names.iter().any(|name| name == expected), "{expected}: {names:?}");
     }
-    for gone in ["module/.git", "nested/.git"] {
+    for gone in ["module/.git", "nested/.git", "nested/.env", "module/below/.env"] {
         assert!(scene.workspace().join(gone).symlink_metadata().is_err(), "{gone}");
     }
+    insta::assert_snapshot!(taken.notes[0], @"");
     assert_eq!(baseline_tree(&scene, &taken), tree_of_copy(&scene));
 }
 

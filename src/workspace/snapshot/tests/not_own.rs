@@ -1,6 +1,7 @@
 //! A folder whose `.git` leads to another repository: its files are taken, and nothing of that repository.
 
 use super::*;
+use crate::workspace::selection::Remark;
 
 /// A repository whose history nobody may see, and a folder beside it.
 struct Beside {
@@ -15,6 +16,8 @@ impl Beside {
         private.commit("secret");
         let scene = Scene::new();
         scene.write("file", "x");
+        scene.write(".gitignore", "/.env\n/.gitignore\n");
+        scene.write(".env", "TOKEN=x");
         Self { private, scene }
     }
 
@@ -40,10 +43,16 @@ impl Beside {
         let taken = self.scene.take(History::Head).await;
         assert_eq!(names(&self.scene.workspace()), ["file"]);
         assert!(!self.scene.workspace().join(".git").exists());
-        let [Note::Unusable(why)] = &taken.notes[..] else {
-            panic!("{:?}", taken.notes)
-        };
-        why.clone()
+        match &taken.notes[..] {
+            [
+                Note::Unusable(why),
+                Note::Remark {
+                    remark: Remark::Ignored,
+                    several,
+                },
+            ] if several.first == Path::new(".env") => why.clone(),
+            notes => panic!("{notes:?}"),
+        }
     }
 }
 
@@ -60,7 +69,7 @@ async fn a_pointer_that_is_not_returned_shows_nothing_of_what_it_names() {
         }
     );
     let note = Note::Unusable(why).to_string().replace(git_dir.to_str().unwrap(), "GIT");
-    insta::assert_snapshot!(note, @"the folder's .git names the git directory GIT, which does not name this folder in return (`git worktree repair` mends a worktree that was moved; for another, set core.worktree to the folder in that directory's own configuration): all of the folder's files were copied, without history");
+    insta::assert_snapshot!(note, @"the folder's .git names the git directory GIT, which does not name this folder in return (`git worktree repair` mends a worktree that was moved; for another, set core.worktree to the folder in that directory's own configuration): its files were copied without history, but for what its own .gitignore files name");
 }
 
 #[tokio::test]
