@@ -110,8 +110,44 @@ async fn a_git_directory_elsewhere_in_the_folder_is_its_own() {
     scene.run(&["add", "file"]);
     scene.run(&["commit", "-q", "-m", "one"]);
     let taken = scene.take(History::Head).await;
-    assert_eq!(taken.notes, []);
+    assert!(
+        matches!(&taken.notes[..], [Note::Remark { several, .. }] if several.first == Path::new("real")),
+        "{:?}",
+        taken.notes
+    );
+    assert!(!scene.workspace().join("real").exists());
     assert_eq!(scene.inside(&["log", "--format=%s"]), "one");
+}
+
+/// Silence would look like a folder without a repository.
+#[tokio::test]
+async fn a_git_that_can_not_be_used_is_named() {
+    let beside = Beside::new().with_own_git();
+    beside.scene.run(&["config", "core.bare", "true"]);
+    assert_eq!(beside.is_unusable().await, Unusable::Broken);
+
+    let beside = Beside::new();
+    beside.scene.write(".git/config", "[core]\n");
+    assert_eq!(beside.is_unusable().await, Unusable::Broken);
+
+    let beside = Beside::new();
+    beside.scene.write(".git", "no pointer\n");
+    assert_eq!(beside.is_unusable().await, Unusable::Broken);
+
+    // Not even where a repository above could be asked instead: the folder is said to be one of its own.
+    let above = lived_in();
+    above.write("part/.git/HEAD", "x");
+    above.write("part/file", "x");
+    let job = SnapshotJob {
+        folder: above.at("part"),
+        ..above.job(History::Head)
+    };
+    let taken = above.take_job(job).await.unwrap();
+    assert_eq!(taken.notes, [Note::Unusable(Unusable::Broken)]);
+
+    let placeholder = Scene::new();
+    fs::create_dir(placeholder.at(".git")).unwrap();
+    assert_eq!(placeholder.take(History::Head).await.notes, []);
 }
 
 #[tokio::test]
