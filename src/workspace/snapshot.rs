@@ -15,7 +15,7 @@ use crate::workspace::git::ObjectFormat;
 use crate::workspace::git::ObjectId;
 use crate::workspace::git::command::{Git, HistoryCut, OwnRepository, SourceQuestion, SourceRepository, revisions};
 use crate::workspace::git::own::Unusable;
-use crate::workspace::git::run::{self, FEW_LINES, GitError, Stdin};
+use crate::workspace::git::run::{self, FEW_LINES, GitEnd, GitError, Stdin};
 use crate::workspace::git::source::{self, Folder, Head, Repository};
 use crate::workspace::inner_git::{self, InnerGit};
 use crate::workspace::inventory::InventoryRecorder;
@@ -56,6 +56,10 @@ pub struct Taken {
 pub enum Note {
     /// The folder lies in this repository, below its top level.
     BelowTopLevel { top: PathBuf },
+    /// The repository above ignores the folder.
+    Ignored { top: PathBuf },
+    /// The repository above lists nothing in the folder.
+    NothingListed { top: PathBuf },
     /// The folder's `.git` is not used.
     Unusable(Unusable),
     /// Something was not taken, or was although it should not have been.
@@ -69,6 +73,17 @@ impl fmt::Display for Note {
                 f,
                 "the folder is a part of the repository {}: it was copied without history, which would show the rest of \
                  it; name the repository itself to have both",
+                top.display()
+            ),
+            Self::Ignored { top } => write!(
+                f,
+                "the repository {} ignores this folder: all of its files were copied, without history, as those of a folder \
+                 without a repository",
+                top.display()
+            ),
+            Self::NothingListed { top } => write!(
+                f,
+                "nothing was copied: all files in the folder, if there are any, are ignored by the repository {}",
                 top.display()
             ),
             Self::Unusable(why) => {
@@ -152,7 +167,13 @@ pub async fn take(
     let folder = source::facts(git, &job.folder, &stop).await?;
     let mut plan = decide(folder, job.history);
     let selection = match &plan.files {
-        Files::Listed(source) => Selection::Listed(listed(git, source, &stop).await?),
+        Files::Listed(source) => {
+            let listed = listed(git, source, &stop).await?;
+            match listed.is_empty() && source.folder != source.work_tree {
+                true => nothing_listed(git, source, &mut plan.notes, &stop).await?,
+                false => Selection::Listed(listed),
+            }
+        }
         Files::Unignored => Selection::WithoutIgnored,
         Files::All => Selection::WithoutGit,
     };
@@ -275,6 +296,28 @@ async fn listed(
     let ask = |question| run::run(git.ask(source, question), Stdin::Empty, MANY_LINES, cancel);
     let (tracked, untracked) = tokio::join!(ask(SourceQuestion::Tracked), ask(SourceQuestion::Untracked));
     Ok(listing::files(&tracked?, &untracked?).map_err(ShadowError::Listing)?)
+}
+
+/// What is taken of a part of a repository in which git lists nothing. The user named that very part.
+async fn nothing_listed(
+    git: &Git,
+    source: &SourceRepository,
+    notes: &mut Vec<Note>,
+    cancel: &CancellationToken,
+) -> Result<Selection, SnapshotError> {
+    let top = source.work_tree.clone();
+    let ignored = git.ask(source, SourceQuestion::Ignored);
+    match run::end(ignored, Stdin::Empty, FEW_LINES, cancel).await? {
+        GitEnd::Success(_) => {
+            *notes = vec![Note::Ignored { top }];
+            Ok(Selection::WithoutGit)
+        }
+        GitEnd::Failure(GitError::Failed { status, .. }) if status.code() == Some(1) => {
+            notes.push(Note::NothingListed { top });
+            Ok(Selection::Listed(Vec::new()))
+        }
+        GitEnd::Failure(error) => Err(error.into()),
+    }
 }
 
 /// Stops everything else where this fails.

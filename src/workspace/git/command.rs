@@ -25,7 +25,8 @@ pub struct Git {
     pub program: PathBuf,
     /// PATH, for the programs of its own that git starts.
     pub search_path: OsString,
-    /// HOME and XDG_CONFIG_HOME: where the user's own list of ignored files is. Only [`SourceQuestion::Untracked`] sees them.
+    /// HOME and XDG_CONFIG_HOME: where the user's own list of ignored files is. Only [`SourceQuestion::Untracked`] and
+    /// [`SourceQuestion::Ignored`] see them.
     pub home: Option<OsString>,
     pub config_home: Option<OsString>,
 }
@@ -60,6 +61,8 @@ pub enum SourceQuestion<'q> {
     Tracked,
     /// Files that are neither in the index nor ignored: `PATH\0`; nested repositories as `PATH/\0`.
     Untracked,
+    /// Nothing; fails with 1 where the folder itself is not ignored.
+    Ignored,
     /// The commit that HEAD is; fails where there is none yet.
     Head,
     /// The branch that HEAD names; fails where it names none.
@@ -121,6 +124,14 @@ impl Git {
                     os(&["-z", "--others", "--exclude-standard"])
                 }
             }
+            SourceQuestion::Ignored => {
+                // It knows no literal paths, and takes an absolute one for nothing else.
+                head.extend(["--work-tree".into(), source.work_tree.clone().into(), "--no-literal-pathspecs".into()]);
+                reads = Reads::UsersIgnoredFiles;
+                let mut args = os(&["--quiet", "--no-index", "--"]);
+                args.push(source.folder.clone().into());
+                args
+            }
             SourceQuestion::Head => os(&["--verify", "--quiet", "HEAD"]),
             SourceQuestion::Branch => os(&["--quiet", "HEAD"]),
             SourceQuestion::Format => os(&["--is-shallow-repository", "--show-object-format=storage"]),
@@ -154,6 +165,7 @@ impl Git {
         };
         let verb = match question {
             SourceQuestion::Tracked | SourceQuestion::Untracked => "ls-files",
+            SourceQuestion::Ignored => "check-ignore",
             SourceQuestion::Branch => "symbolic-ref",
             SourceQuestion::Commits => "rev-list",
             SourceQuestion::Pack { .. } => "pack-objects",
@@ -385,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_list_of_untracked_files_knows_the_users_home() {
+    fn only_what_is_about_ignored_files_knows_the_users_home() {
         let (own, objects) = (own(), Path::new("/src/.git/objects"));
         let pack = SourceQuestion::Pack {
             into: &own,
@@ -426,6 +438,7 @@ mod tests {
         let questions = [
             SourceQuestion::Tracked,
             SourceQuestion::Untracked,
+            SourceQuestion::Ignored,
             SourceQuestion::Head,
             SourceQuestion::Branch,
             SourceQuestion::Format,

@@ -229,6 +229,33 @@ async fn a_part_of_a_repository_is_taken_without_its_history_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_folder_that_the_repository_above_ignores_is_not_taken_for_an_empty_one() {
+    let scene = lived_in();
+    let name = ":(glob)[x] *";
+    scene.write(".gitignore", "*.log\n/target/\n/\\:*\n");
+    scene.write("target/project/file", "x");
+    scene.write(&format!("{name}/file"), "x");
+    scene.write("logs/a.log", "x");
+    let take = async |folder: &str| {
+        let _ = fs::remove_dir_all(scene.workspace().parent().unwrap());
+        let job = SnapshotJob {
+            folder: scene.at(folder),
+            ..scene.job(History::Head)
+        };
+        (scene.take_job(job).await.unwrap().notes, names(&scene.workspace()))
+    };
+    let top = scene.folder.clone();
+    for ignored in ["target", "target/project", name] {
+        let (notes, taken) = take(ignored).await;
+        assert_eq!(notes, [Note::Ignored { top: top.clone() }], "{ignored}");
+        assert!(!taken.is_empty(), "{ignored}");
+    }
+    let (notes, taken) = take("logs").await;
+    let part = Note::BelowTopLevel { top: top.clone() };
+    assert_eq!((notes, taken.len()), (vec![part, Note::NothingListed { top }], 0));
+}
+
+#[tokio::test]
 async fn submodules_and_nested_repositories_come_whole_and_without_their_git() {
     let library = Scene::repository();
     library.write("library", "x");
