@@ -7,23 +7,25 @@
 
 #![expect(clippy::disallowed_methods, reason = "removes a half-made snapshot")]
 
+mod note;
+
+pub use note::Note;
+
 use crate::config::History;
-use crate::wire::untrusted::Untrusted;
+use crate::supervise::tool::ToolError;
 use crate::workspace::blob::Inventory;
-use crate::workspace::copy::{self, CopyError, CopyJob, CopyLimits, CopyOwner, Progress, Several, Skipped};
+use crate::workspace::copy::{self, CopyError, CopyJob, CopyLimits, CopyOwner, Progress, Skipped};
 use crate::workspace::git::ObjectFormat;
 use crate::workspace::git::ObjectId;
 use crate::workspace::git::command::{Git, HistoryCut, OwnRepository, SourceQuestion, SourceRepository, revisions};
-use crate::workspace::git::own::Unusable;
 use crate::workspace::git::run::{self, FEW_LINES, GitEnd, GitError, Stdin};
 use crate::workspace::git::source::{self, Folder, Head, Repository};
 use crate::workspace::inner_git::{self, InnerGit};
 use crate::workspace::inventory::InventoryRecorder;
 use crate::workspace::listing;
-use crate::workspace::selection::{Remark, Selection};
+use crate::workspace::selection::Selection;
 use crate::workspace::shadow::{self, Baseline, KnownTree, MANY_LINES, ShadowError};
 use crate::workspace::tree::Tree;
-use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,73 +53,6 @@ pub struct Taken {
     pub notes: Vec<Note>,
 }
 
-/// What a person should know about a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    /// The folder lies in this repository, below its top level.
-    BelowTopLevel { top: PathBuf },
-    /// The repository above ignores the folder.
-    Ignored { top: PathBuf },
-    /// The repository above lists nothing in the folder.
-    NothingListed { top: PathBuf },
-    /// The folder's `.git` is not used.
-    Unusable(Unusable),
-    /// Something was not taken, or was although it should not have been.
-    Remark { remark: Remark, several: Several },
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BelowTopLevel { top } => write!(
-                f,
-                "the folder is a part of the repository {}: it was copied without history, which would show the rest of \
-                 it; name the repository itself to have both",
-                top.display()
-            ),
-            Self::Ignored { top } => write!(
-                f,
-                "the repository {} ignores this folder: all of its files were copied, without history, as those of a folder \
-                 without a repository",
-                top.display()
-            ),
-            Self::NothingListed { top } => write!(
-                f,
-                "nothing was copied: all files in the folder, if there are any, are ignored by the repository {}",
-                top.display()
-            ),
-            Self::Unusable(why) => {
-                write!(
-                    f,
-                    "the folder's .git {why}: its files were copied without history, but for what its own .gitignore files name"
-                )
-            }
-            Self::Remark { remark, several } => {
-                let Several { count, first } = several;
-                let first = Untrusted::new(first.to_string_lossy());
-                let first = first.one_line(200);
-                match remark {
-                    Remark::GitDirectory => write!(
-                        f,
-                        "{count} git directories were not copied, because their configuration may hold credentials ({first} is \
-                         the first of them)"
-                    ),
-                    Remark::Ignored => write!(
-                        f,
-                        "{count} files or directories were not copied, because a .gitignore beside or above them names them, where \
-                         git could not be asked whether they are tracked all the same ({first} is the first of them)"
-                    ),
-                    Remark::Unread => write!(
-                        f,
-                        "{count} .gitignore files have more patterns than are read, so that what they name was copied ({first} is \
-                         the first of them)"
-                    ),
-                }
-            }
-        }
-    }
-}
-
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -130,6 +65,12 @@ pub enum SnapshotError {
          workspace.history = \"none\"", folder.display()
     )]
     History { folder: PathBuf, cause: GitError },
+    #[error(
+        "git did not list the files of {} in time ({cause}); it waits for ever where a .gitignore is a FIFO \
+         (`find FOLDER -name .gitignore -type p` names them), which has to be removed, and for long on a slow file system",
+        folder.display()
+    )]
+    Listing { folder: PathBuf, cause: ToolError },
     #[error(
         "{} and its history hold {found} bytes, more than limits.workspace = {limit} bytes ({origin}) allows to copy; \
          raise limits.workspace, or set workspace.history to \"none\" or to a number of commits", folder.display()
@@ -295,7 +236,20 @@ async fn listed(
 ) -> Result<Vec<crate::workspace::selection::Listed>, SnapshotError> {
     let ask = |question| run::run(git.ask(source, question), Stdin::Empty, MANY_LINES, cancel);
     let (tracked, untracked) = tokio::join!(ask(SourceQuestion::Tracked), ask(SourceQuestion::Untracked));
-    Ok(listing::files(&tracked?, &untracked?).map_err(ShadowError::Listing)?)
+    let (tracked, untracked) = tracked
+        .and_then(|tracked| Ok((tracked, untracked?)))
+        .map_err(|error| not_listed(&source.folder, error))?;
+    Ok(listing::files(&tracked, &untracked).map_err(ShadowError::Listing)?)
+}
+
+fn not_listed(folder: &Path, error: GitError) -> SnapshotError {
+    match error {
+        GitError::Tool(cause @ ToolError::TimedOut { .. }) => SnapshotError::Listing {
+            folder: folder.to_owned(),
+            cause,
+        },
+        other => other.into(),
+    }
 }
 
 /// What is taken of a part of a repository in which git lists nothing. The user named that very part.

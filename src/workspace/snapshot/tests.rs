@@ -6,6 +6,7 @@ mod not_own;
 use super::*;
 use crate::config::quantity::ByteSize;
 use crate::workspace::fixtures::{Scene, content, git, git_in, write};
+use crate::workspace::git::own::Unusable;
 use std::fs;
 use std::num::NonZeroU32;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -256,6 +257,23 @@ async fn a_folder_that_the_repository_above_ignores_is_not_taken_for_an_empty_on
 }
 
 #[tokio::test]
+async fn a_fifo_in_the_place_of_a_gitignore_is_named_as_what_git_may_wait_for() {
+    let scene = lived_in();
+    scene.write("sub/file", "x");
+    nix::unistd::mkfifo(&scene.at("sub/.gitignore"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (git, cancel) = (git(), CancellationToken::new());
+    let Folder::TopLevel(repository) = source::facts(&git, &scene.folder, &cancel).await.unwrap() else {
+        panic!("a repository")
+    };
+    let mut untracked = git.ask(&repository.source, SourceQuestion::Untracked);
+    untracked.limit = std::time::Duration::from_millis(300);
+    let waited = run::run(untracked, Stdin::Empty, MANY_LINES, &cancel).await.unwrap_err();
+    let error = not_listed(&scene.folder, waited);
+    assert!(matches!(error, SnapshotError::Listing { .. }), "{error}");
+    assert!(error.to_string().contains("-name .gitignore -type p"), "{error}");
+}
+
+#[tokio::test]
 async fn submodules_and_nested_repositories_come_whole_and_without_their_git() {
     let library = Scene::repository();
     library.write("library", "x");
@@ -280,7 +298,7 @@ async fn submodules_and_nested_repositories_come_whole_and_without_their_git() {
     for gone in ["module/.git", "nested/.git", "nested/.env", "module/below/.env"] {
         assert!(scene.workspace().join(gone).symlink_metadata().is_err(), "{gone}");
     }
-    insta::assert_snapshot!(taken.notes[0], @"");
+    insta::assert_snapshot!(taken.notes[0], @"not copied: what a .gitignore names where git is not asked, so that what is tracked all the same is missing too (module/below/.env and 2 more)");
     assert_eq!(baseline_tree(&scene, &taken), tree_of_copy(&scene));
 }
 
@@ -302,7 +320,7 @@ async fn any_other_folder_is_taken_whole_but_for_git_directories() {
     mirror.run(&["-C", "mirror.git", "remote", "add", "origin", "https://user:password@example.com/x"]);
     let taken = mirror.take(History::Head).await;
     assert_eq!(names(&mirror.workspace()), ["file"]);
-    insta::assert_snapshot!(taken.notes[0], @"");
+    insta::assert_snapshot!(taken.notes[0], @"not copied: git directories, whose configuration may hold credentials (mirror.git)");
     // Where it lies in a repository git offers each of its files.
     let outer = lived_in();
     outer.run(&["init", "-q", "--bare", "mirror.git"]);
