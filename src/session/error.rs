@@ -20,7 +20,7 @@ use crate::plan::identity::SessionId;
 use crate::plan::proof::Refusal;
 use crate::session::disk::DiskVerdict;
 use crate::session::quota::{QuotaError, Unstarted};
-use crate::session::removal::RemovalError;
+use crate::workspace::removal::RemovalError;
 use crate::session::secrets::SecretsError;
 use crate::session::store::StoreError;
 use crate::supervise::spawner::SpawnError;

@@ -28,7 +28,6 @@
 //! - [`directory`]: the session's files on the host.
 //! - [`disk`]: whether a session writes more than it may.
 //! - [`secrets`]: the files of secret mounts, in memory.
-//! - [`removal`]: takes away a tree that the container wrote.
 //! - [`staging`]: the copy of this binary that becomes PID 1.
 //! - [`sweep`]: removes what dead owners left.
 //! - [`sign_in`]: what `auth status` shows, without a session.
@@ -52,7 +51,6 @@ pub mod quota;
 pub mod reconcile;
 mod recover;
 pub mod registry;
-pub mod removal;
 mod retention;
 pub mod secrets;
 pub mod sign_in;

@@ -13,7 +13,7 @@ use crate::config::{Origin, Sourced};
 use crate::plan::launch::ContainerUser;
 use crate::plan::secrets::PlannedSecret;
 use crate::session::directory::private_dir_all;
-use crate::session::removal::{RemovalError, remove_tree};
+use crate::workspace::removal::{RemovalError, remove_tree};
 use nix::errno::Errno;
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use std::fmt;

@@ -6,7 +6,7 @@ use crate::engine::client::{Engine, EngineError};
 use crate::plan::identity::ContainerName;
 use crate::session::blocking::blocking;
 use crate::session::error::SessionError;
-use crate::session::removal::remove_tree;
+use crate::workspace::removal::remove_tree;
 use crate::session::secrets;
 use crate::session::store::hold::{Hold, Holder};
 use crate::session::store::record::{RecordFlaw, State};

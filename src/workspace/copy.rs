@@ -5,9 +5,8 @@
 //! Directories keep mode 0700 until all is written, so that a half-made copy can always be removed, which it is on any
 //! error.
 
-#![expect(clippy::disallowed_methods, reason = "removes a half-made copy")]
-
 pub use crate::workspace::bounds::{CopyError, CopyLimits};
+use crate::workspace::removal::HalfMade;
 use crate::workspace::selection::{self, Remark, Selecting, Selection};
 use crate::workspace::tree::{Directory, HardLinks, Next, Node, Tree, TreeError, Visit, Visitor, errno_of};
 use nix::errno::Errno;
@@ -112,7 +111,7 @@ pub fn take(
         errno,
     };
     nix::unistd::mkdir(destination, Mode::S_IRWXU).map_err(written)?;
-    let half_made = HalfMade(Some(destination));
+    let half_made = HalfMade::new(vec![destination.clone()]);
     let target = Tree::open(destination)?;
     let root = target.directory(Path::new("")).map_err(written)?;
     let root_stat = fstat(&root).map_err(written)?;
@@ -172,25 +171,6 @@ fn walk<V: Selecting<Error = CopyError>>(tree: &Tree, job: &CopyJob, visitor: &m
         },
         other => other,
     })
-}
-
-/// Removes what was made so far unless it is kept.
-struct HalfMade<'p>(Option<&'p Path>);
-
-impl HalfMade<'_> {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for HalfMade<'_> {
-    fn drop(&mut self) {
-        if let Some(path) = self.0
-            && let Err(error) = std::fs::remove_dir_all(path)
-        {
-            tracing::warn!(path = %path.display(), %error, "a half-made copy could not be removed");
-        }
-    }
 }
 
 /// Counts first: an error can then say how much there is, and a progress bar how much is left.

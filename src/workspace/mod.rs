@@ -9,6 +9,7 @@
 //! - [`git`]: the one way to run git.
 //! - [`listing`]: what git lists, parsed (pure).
 //! - [`tree`]: reading a tree that the container could write.
+//! - [`removal`]: takes away a tree that the container wrote.
 //! - [`selection`]: which entries of a folder are taken.
 //! - [`bounds`]: what a copy may take.
 //! - [`copy`]: the bounded copy.
@@ -41,6 +42,7 @@ pub mod ignore;
 pub mod inner_git;
 pub mod inventory;
 pub mod listing;
+pub mod removal;
 pub mod root;
 pub mod selection;
 pub mod shadow;

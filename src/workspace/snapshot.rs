@@ -5,8 +5,6 @@
 //! `.git` is copied: what the copy has is made anew. The user may go on working meanwhile, so
 //! the baseline is what arrived in the copy and not what the folder held. On any error nothing is left behind.
 
-#![expect(clippy::disallowed_methods, reason = "removes a half-made snapshot")]
-
 mod note;
 
 pub use note::Note;
@@ -23,6 +21,7 @@ use crate::workspace::git::source::{self, Folder, Head, Repository};
 use crate::workspace::inner_git::{self, InnerGit};
 use crate::workspace::inventory::InventoryRecorder;
 use crate::workspace::listing;
+use crate::workspace::removal::HalfMade;
 use crate::workspace::selection::Selection;
 use crate::workspace::shadow::{self, Baseline, KnownTree, MANY_LINES, ShadowError};
 use crate::workspace::tree::Tree;
@@ -122,7 +121,7 @@ pub async fn take(
         history.cut(git, job.history, &stop).await?;
     }
 
-    let half_made = HalfMade(vec![job.shadow.clone(), job.workspace.clone()]);
+    let half_made = HalfMade::new(vec![job.shadow.clone(), job.workspace.clone()]);
     let own = shadow::create(&job.shadow, plan.format)?;
     let copying = ending(&stop, copy_files(&job, selection, plan.format, progress, stop.clone()));
     let packing = ending(&stop, pack(git, &job, plan.history.as_ref(), &own, &stop));
@@ -423,26 +422,6 @@ async fn packed_of(
         .split(|byte| *byte == b'\n')
         .filter_map(|line| line.strip_suffix(b" commit"));
     Ok(present.filter_map(|id| ObjectId::parse(id).ok()).collect())
-}
-
-/// Removes what was made so far unless it is kept.
-struct HalfMade(Vec<PathBuf>);
-
-impl HalfMade {
-    fn keep(mut self) {
-        self.0.clear();
-    }
-}
-
-impl Drop for HalfMade {
-    fn drop(&mut self) {
-        let there = |path: &&PathBuf| Path::symlink_metadata(path).is_ok();
-        for path in self.0.iter().filter(there) {
-            if let Err(error) = std::fs::remove_dir_all(path) {
-                tracing::warn!(path = %path.display(), %error, "a half-made snapshot could not be removed");
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub mod fixtures;
 use crate::codex::event::ThreadId;
 use crate::plan::identity::SessionId;
 use crate::session::directory::{GONE, private_dir_all};
-use crate::session::removal::RemovalError;
+use crate::workspace::removal::RemovalError;
 use crate::session::secrets;
 use crate::supervise::owner::Owner;
 use hold::{Hold, HoldError, Holder};

@@ -5,7 +5,7 @@ use crate::session::blocking::blocking;
 use crate::session::directory::SessionDirectory;
 use crate::session::error::SessionError;
 use crate::session::parking;
-use crate::session::removal::RemovalError;
+use crate::workspace::removal::RemovalError;
 use crate::session::store::StoreError;
 use crate::session::store::hold::{Hold, HoldError};
 use crate::session::store::record::{self, Record, State};

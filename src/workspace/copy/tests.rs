@@ -1,4 +1,5 @@
 //! Copies of folders that are odd, too large, or change meanwhile.
+#![expect(clippy::disallowed_methods, reason = "tests make and read files")]
 
 use super::*;
 use crate::config::quantity::ByteSize;

@@ -101,6 +101,31 @@ pub fn remove_tree(path: &Path) -> Result<(), RemovalError> {
     remove_empty(parent.as_fd(), &name).map_err(failed("remove", &name))
 }
 
+/// Removes trees that are being made, unless they are kept: what fails on the way leaves nothing. A finished part may have
+/// directories that may not be written to, which is why it takes [`remove_tree`].
+#[derive(Debug)]
+pub struct HalfMade(Vec<PathBuf>);
+
+impl HalfMade {
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        Self(paths)
+    }
+
+    pub fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for HalfMade {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            if let Err(error) = remove_tree(path) {
+                tracing::warn!(path = %path.display(), %error, "what was half made could not be removed");
+            }
+        }
+    }
+}
+
 /// Empties and removes the directory `name` of the top, having moved its own subdirectories to the top.
 fn empty_at_top(top: BorrowedFd<'_>, name: &CStr, numbers: &mut impl Iterator<Item = u64>) -> Result<(), RemovalError> {
     let mut directory = open_directory(top, name)?;
@@ -325,6 +350,20 @@ mod tests {
         }
         fs::set_permissions(&tree, Permissions::from_mode(0o000)).unwrap();
         as_nobody(world.path(), || remove_tree(&tree).unwrap());
+        assert!(!tree.exists());
+    }
+
+    #[test]
+    fn what_was_half_made_goes_unless_it_is_kept() {
+        let (world, tree) = world();
+        let absent = world.path().join("absent");
+        let finished = tree.join("finished");
+        fs::create_dir(&finished).unwrap();
+        fs::write(finished.join("file"), "").unwrap();
+        fs::set_permissions(&finished, Permissions::from_mode(0o555)).unwrap();
+        HalfMade::new(vec![tree.clone()]).keep();
+        assert!(tree.exists());
+        as_nobody(world.path(), || drop(HalfMade::new(vec![absent, tree.clone()])));
         assert!(!tree.exists());
     }
 
