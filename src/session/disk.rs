@@ -14,7 +14,8 @@ use crate::session::disk::decide::{Bounds, Decision, Finding, Next, Room, Tally,
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::tree::{Tree, TreeError};
 use nix::errno::Errno;
-use nix::sys::statvfs::statvfs;
+use nix::sys::stat::fstat;
+use nix::sys::statvfs::fstatvfs;
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -309,9 +310,9 @@ impl DiskWatch {
 
     /// The folder whose file system has least left.
     fn scarcest(&self) -> PathBuf {
-        let paths = self.folders.iter().map(|folder| folder.tree.path());
-        let scarcest = paths.min_by_key(|path| statvfs(*path).map_or(u64::MAX, |stat| free(&stat)));
-        scarcest.unwrap_or(Path::new("/")).to_owned()
+        let left = |folder: &&Folder| fstatvfs(&folder.tree).map_or(u64::MAX, |stat| free(&stat));
+        let scarcest = self.folders.iter().min_by_key(left);
+        scarcest.map_or(Path::new("/"), |folder| folder.tree.path()).to_owned()
     }
 }
 
@@ -339,13 +340,18 @@ fn room(folders: &[Folder]) -> Result<Room, Uncountable> {
     };
     let mut seen = HashSet::new();
     for folder in folders {
-        let path = folder.tree.path();
         let failed = |errno| Uncountable::FileSystem {
-            path: path.to_owned(),
+            path: folder.tree.path().to_owned(),
             errno,
         };
-        let stat = statvfs(path).map_err(failed)?;
-        if seen.insert(nix::sys::stat::stat(path).map_err(failed)?.st_dev) {
+        // Of the folder that is held: another may have its name by now, or none.
+        let stat = fstatvfs(&folder.tree).map_err(failed)?;
+        let itself = fstat(&folder.tree).map_err(failed)?;
+        // Removed: what is made at its name from now on would be seen by nobody.
+        if itself.st_nlink == 0 {
+            return Err(failed(Errno::ENOENT));
+        }
+        if seen.insert(itself.st_dev) {
             room.free = room.free.saturating_add(free(&stat));
             room.inodes = room.inodes.saturating_add(u64::from(stat.files_available()));
             room.least = room.least.min(free(&stat));

@@ -120,6 +120,12 @@ pub trait Visitor {
     fn vanished(&mut self) {}
 }
 
+impl AsFd for Tree {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
 impl Tree {
     /// Opens a directory; a link in its place is refused.
     pub fn open(path: &Path) -> Result<Self, TreeError> {

@@ -57,6 +57,20 @@ async fn what_is_written_to_both_folders_counts_together() {
     );
 }
 
+/// Its user may rename the folder, or mount another in its place.
+#[tokio::test]
+async fn a_folder_that_lost_its_name_is_still_watched() {
+    let (root, watched) = folders(Counted::Everything);
+    let mut watch = DiskWatch::new(&watched, limits("10MiB", 1000, "1KiB")).unwrap();
+    watch.ready().await.unwrap();
+    let moved = root.path().join("moved");
+    fs::rename(&watched[0].path, &moved).unwrap();
+    fs::write(moved.join("large"), vec![1; 12 << 20]).unwrap();
+    let verdict = verdict(&mut watch).await;
+    assert!(matches!(verdict, DiskVerdict::Bytes { .. }), "{verdict:?}");
+    assert!(room(&watch.folders).is_ok());
+}
+
 /// Gives up and asks again, as a loop over several things does.
 #[tokio::test]
 async fn a_watch_that_is_given_up_loses_nothing() {
