@@ -47,9 +47,17 @@ impl Objects {
 }
 
 /// Content by its name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Contents {
     pieces: BTreeMap<ObjectId, Piece>,
+    /// Texts that are nowhere else, one after the other: a file each would take as many descriptors as there are merges.
+    added: Option<Added>,
+}
+
+#[derive(Debug)]
+struct Added {
+    file: Arc<File>,
+    end: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -103,16 +111,21 @@ impl Contents {
 
     /// Adds text that is nowhere else.
     pub fn add(&mut self, id: ObjectId, text: &[u8], work: &Path) -> Result<(), ContentError> {
-        let kept = tempfile::tempfile_in(work).and_then(|file| {
-            file.write_all_at(text, 0)?;
-            Ok(file)
-        });
-        let file = kept.map_err(|source| in_work(work, source))?;
+        let added = match &mut self.added {
+            Some(added) => added,
+            none => none.insert(Added {
+                file: Arc::new(tempfile::tempfile_in(work).map_err(|source| in_work(work, source))?),
+                end: 0,
+            }),
+        };
+        let written = added.file.write_all_at(text, added.end);
+        written.map_err(|source| in_work(work, source))?;
         let piece = Piece {
-            file: Arc::new(file),
-            offset: 0,
+            file: Arc::clone(&added.file),
+            offset: added.end,
             size: text.len() as u64,
         };
+        added.end += piece.size;
         self.pieces.insert(id, piece);
         Ok(())
     }
@@ -186,5 +199,31 @@ fn in_work(work: &Path, source: io::Error) -> ContentError {
     ContentError::Work {
         work: work.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "counts the descriptors of its process")]
+mod tests {
+    use super::*;
+    use crate::workspace::blob::blob_id;
+    use crate::workspace::git::ObjectFormat;
+
+    #[test]
+    fn any_number_of_added_texts_takes_one_descriptor() {
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let work = tempfile::tempdir().unwrap();
+        let texts: Vec<Vec<u8>> = (0..200_usize).map(|number| number.to_string().repeat(number).into_bytes()).collect();
+        let id = |text: &[u8]| blob_id(ObjectFormat::Sha1, text);
+        let mut contents = Contents::default();
+        let before = open();
+        for text in &texts {
+            contents.add(id(text), text, work.path()).unwrap();
+        }
+        // Other tests of the same process may open some meanwhile.
+        assert!(open() < before + 100, "{before} → {}", open());
+        for text in &texts {
+            assert_eq!(contents.get(&id(text)).unwrap().whole().unwrap(), *text);
+        }
     }
 }
