@@ -213,7 +213,9 @@ mod tests {
     fn any_number_of_added_texts_takes_one_descriptor() {
         let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let work = tempfile::tempdir().unwrap();
-        let texts: Vec<Vec<u8>> = (0..200_usize).map(|number| number.to_string().repeat(number).into_bytes()).collect();
+        let texts: Vec<Vec<u8>> = (0..200_usize)
+            .map(|number| number.to_string().repeat(number).into_bytes())
+            .collect();
         let id = |text: &[u8]| blob_id(ObjectFormat::Sha1, text);
         let mut contents = Contents::default();
         let before = open();
