@@ -9,10 +9,10 @@
 use crate::plan::decide::SessionFiles;
 use crate::plan::launch::ContainerUser;
 use crate::plan::paths::{SEALED_DIRS, SEALED_FILES};
-use crate::workspace::removal::{RemovalError, empty_but, remove_tree};
 use crate::session::secrets;
 use crate::session::store::hold::LOCK_FILE;
 use crate::session::store::stored::RECORD_FILE;
+use crate::workspace::removal::{RemovalError, empty_but, remove_tree};
 use crate::workspace::tree::errno_of;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;

@@ -6,7 +6,6 @@ use crate::engine::client::{Engine, EngineError};
 use crate::plan::identity::ContainerName;
 use crate::session::blocking::blocking;
 use crate::session::error::SessionError;
-use crate::workspace::removal::remove_tree;
 use crate::session::secrets;
 use crate::session::store::hold::{Hold, Holder};
 use crate::session::store::record::{RecordFlaw, State};
@@ -15,6 +14,7 @@ use crate::supervise::monitor;
 use crate::supervise::owner::Owner;
 use crate::supervise::reconcile;
 use crate::workspace;
+use crate::workspace::removal::remove_tree;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -109,7 +109,12 @@ impl<V: Selecting> Visitor for Filter<'_, V> {
             return Ok(Next::Skip);
         }
         let is_directory = matches!(visit.node, Node::Directory { .. });
-        if is_directory && visit.directory.child(visit.name).is_ok_and(|child| is_git_directory(&child)) {
+        if is_directory
+            && visit
+                .directory
+                .child(visit.name)
+                .is_ok_and(|child| is_git_directory(&child))
+        {
             self.visitor.remark(&visit.path, Remark::GitDirectory);
             return Ok(Next::Skip);
         }
@@ -396,7 +401,13 @@ mod tests {
     #[test]
     fn a_git_directory_of_any_name_is_left_out_unless_its_files_are_tracked() {
         let root = folder();
-        for file in ["m.git/HEAD", "m.git/objects/x", "m.git/refs/x", "m.git/config", "a/HEAD"] {
+        for file in [
+            "m.git/HEAD",
+            "m.git/objects/x",
+            "m.git/refs/x",
+            "m.git/config",
+            "a/HEAD",
+        ] {
             fs::create_dir_all(root.path().join(file).parent().unwrap()).unwrap();
             fs::write(root.path().join(file), "").unwrap();
         }
@@ -430,7 +441,14 @@ mod tests {
             seen.0
         };
         // A repository of its own: what stands above it is not meant for it.
-        let nested = ["sub", "sub/.env Ignored", "sub/.gitignore", "sub/in", "sub/in/x", "sub/in/x.o Ignored"];
+        let nested = [
+            "sub",
+            "sub/.env Ignored",
+            "sub/.gitignore",
+            "sub/in",
+            "sub/in/x",
+            "sub/in/x.o Ignored",
+        ];
         assert_eq!(seen(&list(&[("sub", Extent::Whole)])), nested);
         let folder = ["sub", "sub/.env Ignored", "sub/.gitignore", "sub/in Ignored"];
         assert_eq!(seen(&Selection::WithoutIgnored), folder);

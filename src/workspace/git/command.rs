@@ -126,7 +126,11 @@ impl Git {
             }
             SourceQuestion::Ignored => {
                 // It knows no literal paths, and takes an absolute one for nothing else.
-                head.extend(["--work-tree".into(), source.work_tree.clone().into(), "--no-literal-pathspecs".into()]);
+                head.extend([
+                    "--work-tree".into(),
+                    source.work_tree.clone().into(),
+                    "--no-literal-pathspecs".into(),
+                ]);
                 reads = Reads::UsersIgnoredFiles;
                 let mut args = os(&["--quiet", "--no-index", "--"]);
                 args.push(source.folder.clone().into());
@@ -424,7 +428,11 @@ mod tests {
 
     #[test]
     fn what_could_wait_for_ever_gives_up_soon() {
-        for question in [SourceQuestion::Tracked, SourceQuestion::Untracked, SourceQuestion::Ignored] {
+        for question in [
+            SourceQuestion::Tracked,
+            SourceQuestion::Untracked,
+            SourceQuestion::Ignored,
+        ] {
             assert_eq!(git().ask(&source(), question).limit, QUICK, "{question:?}");
         }
     }

@@ -115,7 +115,10 @@ pub async fn facts(git: &Git, folder: &Path, cancel: &CancellationToken) -> Resu
     );
     // Relative to where git ran.
     let common = folder.join(one_path(common.await?));
-    if !tokio::fs::canonicalize(&common).await.is_ok_and(|common| common == repository) {
+    if !tokio::fs::canonicalize(&common)
+        .await
+        .is_ok_and(|common| common == repository)
+    {
         return Ok(Folder::Unusable(Unusable::Shared));
     }
     let (format, is_shallow) = format(git, &source, cancel).await?;

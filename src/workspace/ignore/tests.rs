@@ -106,23 +106,61 @@ fn ignore_file() -> impl Strategy<Value = String> {
     prop::collection::vec(line, 0..6).prop_map(|lines| lines.join("\n"))
 }
 
+/// A tree's files: at its root, in `sub`, in `sub/dir`.
+type Texts = (String, Option<String>, Option<String>);
+
+fn texts() -> impl Strategy<Value = Texts> {
+    let below = || prop::option::of(ignore_file());
+    (ignore_file(), below(), below())
+}
+
+fn plant(root: &Path, (top, sub, deep): &Texts) {
+    for file in FILES {
+        write(root, file, "");
+    }
+    let places = [
+        (".gitignore", Some(top)),
+        ("sub/.gitignore", sub.as_ref()),
+        ("sub/dir/.gitignore", deep.as_ref()),
+    ];
+    for (path, text) in places {
+        if let Some(text) = text {
+            write(root, path, text);
+        }
+    }
+}
+
+fn below(all: &BTreeSet<PathBuf>, directory: &str) -> BTreeSet<PathBuf> {
+    let below = all.iter().filter_map(|path| path.strip_prefix(directory).ok());
+    below.map(Path::to_owned).collect()
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    /// Git is asked once about many trees, each in a directory of its own: to start it takes longest.
+    #[test]
+    fn what_is_ignored_is_what_git_ignores(trees in prop::collection::vec(texts(), 16)) {
+        let scene = Scene::repository();
+        for (number, texts) in trees.iter().enumerate() {
+            plant(&scene.at(&number.to_string()), texts);
+        }
+        let (ours, gits) = (shown(&scene.folder), of_git(&scene.folder));
+        prop_assert_eq!(ours.unread, Vec::<PathBuf>::new());
+        for (number, texts) in trees.iter().enumerate() {
+            let number = number.to_string();
+            prop_assert_eq!(below(&ours.shown, &number), below(&gits, &number), "{:?}", texts);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_ignored_is_what_git_ignores(
-        root in ignore_file(), sub in prop::option::of(ignore_file()), deep in prop::option::of(ignore_file()),
-    ) {
+    fn at_the_root_as_well(texts in texts()) {
         let scene = Scene::repository();
-        for file in FILES {
-            scene.write(file, "");
-        }
-        let places = [(".gitignore", Some(&root)), ("sub/.gitignore", sub.as_ref()), ("sub/dir/.gitignore", deep.as_ref())];
-        for (path, text) in places {
-            if let Some(text) = text {
-                scene.write(path, text);
-            }
-        }
+        plant(&scene.folder, &texts);
         prop_assert_eq!(shown(&scene.folder).shown, of_git(&scene.folder));
     }
 }

@@ -267,7 +267,9 @@ async fn a_fifo_in_the_place_of_a_gitignore_is_named_as_what_git_may_wait_for() 
     };
     let mut untracked = git.ask(&repository.source, SourceQuestion::Untracked);
     untracked.limit = std::time::Duration::from_millis(300);
-    let waited = run::run(untracked, Stdin::Empty, MANY_LINES, &cancel).await.unwrap_err();
+    let waited = run::run(untracked, Stdin::Empty, MANY_LINES, &cancel)
+        .await
+        .unwrap_err();
     let error = not_listed(&scene.folder, waited);
     assert!(matches!(error, SnapshotError::Listing { .. }), "{error}");
     assert!(error.to_string().contains("-name .gitignore -type p"), "{error}");
@@ -317,7 +319,14 @@ async fn any_other_folder_is_taken_whole_but_for_git_directories() {
     let mirror = Scene::new();
     mirror.write("file", "x");
     mirror.run(&["init", "-q", "--bare", "mirror.git"]);
-    mirror.run(&["-C", "mirror.git", "remote", "add", "origin", "https://user:password@example.com/x"]);
+    mirror.run(&[
+        "-C",
+        "mirror.git",
+        "remote",
+        "add",
+        "origin",
+        "https://user:password@example.com/x",
+    ]);
     let taken = mirror.take(History::Head).await;
     assert_eq!(names(&mirror.workspace()), ["file"]);
     insta::assert_snapshot!(taken.notes[0], @"not copied: git directories, whose configuration may hold credentials (mirror.git)");

@@ -68,7 +68,9 @@ async fn a_pointer_that_is_not_returned_shows_nothing_of_what_it_names() {
             git_dir: git_dir.clone()
         }
     );
-    let note = Note::Unusable(why).to_string().replace(git_dir.to_str().unwrap(), "GIT");
+    let note = Note::Unusable(why)
+        .to_string()
+        .replace(git_dir.to_str().unwrap(), "GIT");
     insta::assert_snapshot!(note, @"the folder's .git names the git directory GIT, which does not name this folder in return (`git worktree repair` mends a worktree that was moved; for another, set core.worktree to the folder in that directory's own configuration): its files were copied without history, but for what its own .gitignore files name");
 }
 
@@ -84,7 +86,10 @@ async fn a_link_in_the_place_of_git_or_in_it_shows_nothing_of_what_it_leads_to()
         beside.link(place);
         let place = place.split('/').next().unwrap();
         let why = beside.is_unusable().await;
-        assert!(matches!(why, Unusable::LinkInside { place: found } if found == place), "{why:?}");
+        assert!(
+            matches!(why, Unusable::LinkInside { place: found } if found == place),
+            "{why:?}"
+        );
     }
 }
 
@@ -98,7 +103,9 @@ async fn a_git_directory_that_takes_from_another_shows_nothing_of_that() {
 
     let beside = Beside::new().with_own_git();
     let objects = beside.private.at(".git/objects");
-    beside.scene.write(".git/objects/info/alternates", objects.to_str().unwrap());
+    beside
+        .scene
+        .write(".git/objects/info/alternates", objects.to_str().unwrap());
     assert_eq!(beside.is_unusable().await, Unusable::Borrows);
 }
 
@@ -154,7 +161,9 @@ async fn a_git_that_can_not_be_used_is_named() {
 async fn a_work_tree_that_another_repository_names_is_a_plain_folder() {
     let beside = Beside::new();
     beside.private.write("part/file", "x");
-    beside.private.run(&["config", "core.worktree", beside.private.at("part").to_str().unwrap()]);
+    beside
+        .private
+        .run(&["config", "core.worktree", beside.private.at("part").to_str().unwrap()]);
     let job = SnapshotJob {
         folder: beside.private.at("part"),
         ..beside.scene.job(History::Head)
