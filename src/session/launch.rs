@@ -23,7 +23,9 @@ use crate::session::disk::{Counted, DiskLimits, DiskWatch, Uncountable, Watched}
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
 use crate::session::journal::{RecordedApprover, SessionJournal};
+use crate::session::quota::SessionSpent;
 use crate::session::registry::StartSession;
+use crate::session::room;
 use crate::session::secrets;
 use crate::session::stop_request;
 use crate::session::store::record::{Record, RecordedStart, RecordedThread, State};
@@ -42,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Launching {
     pub start: StartSession,
     pub decided: Decided,
+    pub store: Store,
     pub session: Begun,
     pub journal: SessionJournal,
 }
@@ -49,7 +52,7 @@ pub struct Launching {
 /// The session that a container is for.
 pub enum Begun {
     /// None of it is there yet.
-    New { store: Store, asked_by: String },
+    New { asked_by: String },
     /// It is this process's already.
     Resumed(Box<StoredSession>),
 }
@@ -102,76 +105,45 @@ async fn launch_recorded(
     let Launching {
         start,
         decided,
+        store,
         session,
         journal,
     } = launching;
-    let plan = decided.plan.clone();
     let before = match &session {
         Begun::New { .. } => None,
         Begun::Resumed(stored) => Some(stored.record().clone()),
     };
-    let spent = before.as_ref().map(|record| record.spent).unwrap_or_default();
-    let terms = SessionTerms {
-        before: spent.model,
-        purse: Some(ground.quota.purse()),
-        ..SessionTerms::of(&ground.config, Arc::new(journal.clone()))
-    };
-    let broker = tokio::select! {
-        // A key may come from a command that takes its time.
-        () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
-        broker = ground.broker.for_session(terms) => broker?,
-    };
-    let secrets = tokio::select! {
-        () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
-        contents = secrets::read(&plan.secrets, &ground.secrets) => contents?,
-    };
-    let egress = ground.egress.for_session(
-        plan.network.policy.clone(),
-        SessionBounds::new(
-            plan.network.limits.clone(),
-            &ground.config.quota.session,
-            spent.egress_bytes,
-            ground.quota.allowance(),
-        ),
-        Arc::new(journal.clone()),
-    );
     if before.is_some() {
         // Whatever is left of its last container: two must never have the same files.
-        ground.engine.remove([plan.name.as_str()]).await?;
+        ground.engine.remove([decided.plan.name.as_str()]).await?;
     }
-    let files = Files {
-        config: codex_config(&ground.config, &start, &plan)?,
-        ground: Arc::clone(&ground),
-        start: start.clone(),
-        decided: decided.clone(),
-        secrets: Arc::new(secrets),
-    };
-    let kept = files.take(session).await?;
+    // Before any secret is read: there may be no room for it.
+    let kept = take(&ground.config, &start, &decided, store, session).await?;
     let up = ComingUp {
         kept: &kept,
-        broker: &broker,
-        egress: &egress,
         ground: &ground,
         start: &start,
+        decided: &decided,
         journal: &journal,
         give_up,
     };
-    match up.come_up(&files, hurry).await {
+    let spent = before.as_ref().map(|record| record.spent).unwrap_or_default();
+    match up.come_up(&spent, hurry).await {
         Ok(up) => Ok(Launched {
-            plan,
             proof: up.proof,
-            folder: decided.folder,
             workspace: up.workspace,
             container: up.container,
             disk: up.disk,
+            egress: up.egress,
+            broker: up.broker,
             thread: up.thread,
             client: up.client,
             events: up.events,
             codex: up.codex,
+            plan: decided.plan,
+            folder: decided.folder,
             kept,
             before,
-            egress,
-            broker,
             journal,
         }),
         Err(error) => {
@@ -179,6 +151,41 @@ async fn launch_recorded(
             Err(error)
         }
     }
+}
+
+/// Makes the session's directory, or puts the one that there is in order for another container, where there is room for one more
+/// that is live.
+async fn take(
+    config: &Arc<Config>,
+    start: &StartSession,
+    decided: &Decided,
+    store: Store,
+    session: Begun,
+) -> Result<Kept, SessionError> {
+    let config = Arc::clone(config);
+    let start = RecordedStart::of(start, &decided.folder, decided.mode);
+    let id = decided.plan.session.clone();
+    blocking(move || {
+        let failed = |source| SessionError::Files {
+            what: "can't write the session's files below",
+            path: config.state_dir.value.clone(),
+            source,
+        };
+        room::take(&store, &id.clone(), &config.quota.sessions, || match session {
+            Begun::New { asked_by } => {
+                let record = Record::begin(id, asked_by, start, now());
+                Ok(Kept::new(store.create(record)?))
+            }
+            Begun::Resumed(mut stored) => {
+                stored.container_ended()?;
+                stop_request::withdraw(stored.directory.root())
+                    .and_then(|()| stored.update(|record| record.state = State::Live { turn: None }))
+                    .map_err(failed)?;
+                Ok(Kept::new(*stored))
+            }
+        })
+    })
+    .await
 }
 
 /// A session that never came up holds nobody's work; one that had before does.
@@ -211,71 +218,11 @@ fn codex_config(config: &Config, start: &StartSession, plan: &LaunchPlan) -> Res
     Ok(rendered)
 }
 
-/// The files that a container is started with.
+/// What the container sees read-only, and its secrets.
 struct Files {
-    ground: Arc<Ground>,
-    /// Codex's.
+    /// Codex's configuration.
     config: String,
-    start: StartSession,
-    decided: Decided,
-    secrets: Arc<Vec<secrets::Content>>,
-}
-
-impl Files {
-    /// Makes the session's directory, or puts the one that there is in order for another container.
-    async fn take(&self, session: Begun) -> Result<Kept, SessionError> {
-        let state_dir = self.ground.config.state_dir.value.clone();
-        let failed = move |source| SessionError::Files {
-            what: "can't write the session's files below",
-            path: state_dir,
-            source,
-        };
-        let start = RecordedStart::of(&self.start, &self.decided.folder, self.decided.mode);
-        let id = self.decided.plan.session.clone();
-        blocking(move || match session {
-            Begun::New { store, asked_by } => {
-                let record = Record::begin(id, asked_by, start, now());
-                Ok(Kept::new(store.create(record)?))
-            }
-            Begun::Resumed(mut stored) => {
-                stored.container_ended()?;
-                stop_request::withdraw(stored.directory.root())
-                    .and_then(|()| stored.update(|record| record.state = State::Live { turn: None }))
-                    .map_err(failed)?;
-                Ok(Kept::new(*stored))
-            }
-        })
-        .await
-    }
-
-    /// What the container sees read-only, its secrets, and what has to lie in the user's folder.
-    async fn seal(&self, directory: SessionDirectory, kept: &Kept) -> Result<(), SessionError> {
-        let plan = &self.decided.plan;
-        if let Some((record, owner)) = self.decided.placeholders.clone() {
-            let planned = Some(record.clone());
-            // On record first: whatever ends this process from here on, they are found.
-            kept.update(move |record| record.placeholders = planned).await?;
-            let made = blocking(move || placeholder::make(record, (owner.uid, owner.gid))).await?;
-            kept.lay(made);
-        }
-        let ca_bundle = plan.network.ca_bundle.as_deref().map(trust::pem).transpose()?;
-        let (config, cargo_config) = (self.config.clone(), plan.network.cargo_config.clone());
-        let (secrets, user) = (Arc::clone(&self.secrets), plan.user.clone());
-        blocking(move || {
-            let contents = Sealed {
-                config: &config,
-                ca_bundle: ca_bundle.as_deref(),
-                cargo_config: cargo_config.as_deref(),
-            };
-            directory.seal(&contents, &user).map_err(|source| SessionError::Files {
-                what: "can't write what a container sees read-only in",
-                path: directory.root().to_owned(),
-                source,
-            })?;
-            Ok(secrets::stage(directory.root(), &secrets, &user)?)
-        })
-        .await
-    }
+    secrets: Vec<secrets::Content>,
 }
 
 /// What came up.
@@ -284,6 +231,8 @@ struct Up {
     container: Container,
     disk: DiskWatch,
     workspace: SessionWorkspace,
+    egress: SessionEgress,
+    broker: SessionBroker,
     thread: StartedThread,
     client: Client,
     events: Events,
@@ -302,29 +251,37 @@ struct UpInside {
 /// What is there when a session's directory is.
 struct ComingUp<'a> {
     kept: &'a Kept,
-    broker: &'a SessionBroker,
-    egress: &'a SessionEgress,
     ground: &'a Arc<Ground>,
     start: &'a StartSession,
+    decided: &'a Decided,
     journal: &'a SessionJournal,
     give_up: &'a CancellationToken,
 }
 
 impl ComingUp<'_> {
     /// Everything from the session's directory to its thread. Leaves no container where it fails.
-    async fn come_up(&self, files: &Files, hurry: impl Future<Output = ()> + Send) -> Result<Up, SessionError> {
+    async fn come_up(&self, spent: &SessionSpent, hurry: impl Future<Output = ()> + Send) -> Result<Up, SessionError> {
+        let plan = &self.decided.plan;
+        let broker = self.broker(spent).await?;
+        let secrets = tokio::select! {
+            () = self.give_up.cancelled() => return Err(SessionError::ShuttingDown),
+            contents = secrets::read(&plan.secrets, &self.ground.secrets) => contents?,
+        };
+        let egress = self.egress(spent);
+        let files = Files {
+            config: codex_config(&self.ground.config, self.start, plan)?,
+            secrets,
+        };
+        self.seal(files).await?;
         let directory = SessionDirectory::at(self.kept.root());
-        let plan = &files.decided.plan;
-        files.seal(directory, self.kept).await?;
-        let directory = SessionDirectory::at(self.kept.root());
-        let workspace = self.workspace(&directory, &files.decided).await?;
-        let mut disk = disk_watch(&directory, &files.decided, &self.ground.config)
+        let workspace = self.workspace(&directory).await?;
+        let mut disk = disk_watch(&directory, self.decided, &self.ground.config)
             .map_err(|error| SessionError::Disk(error.into()))?;
         let mut container = Container::start(Arc::clone(self.ground), plan.clone(), directory.root()).await?;
         let came_up = tokio::select! {
             biased;
             () = self.give_up.cancelled() => Err(SessionError::ShuttingDown),
-            came_up = self.inside(&mut container, &mut disk) => came_up,
+            came_up = self.inside(&mut container, &mut disk, &broker, &egress) => came_up,
         };
         match came_up {
             Ok(inside) => Ok(Up {
@@ -336,6 +293,8 @@ impl ComingUp<'_> {
                 container,
                 disk,
                 workspace,
+                egress,
+                broker,
             }),
             Err(error) => {
                 self.ground.forget_image();
@@ -345,13 +304,65 @@ impl ComingUp<'_> {
         }
     }
 
+    async fn broker(&self, spent: &SessionSpent) -> Result<SessionBroker, SessionError> {
+        let terms = SessionTerms {
+            before: spent.model,
+            purse: Some(self.ground.quota.purse()),
+            ..SessionTerms::of(&self.ground.config, Arc::new(self.journal.clone()))
+        };
+        tokio::select! {
+            // A key may come from a command that takes its time.
+            () = self.give_up.cancelled() => Err(SessionError::ShuttingDown),
+            broker = self.ground.broker.for_session(terms) => Ok(broker?),
+        }
+    }
+
+    fn egress(&self, spent: &SessionSpent) -> SessionEgress {
+        let network = &self.decided.plan.network;
+        self.ground.egress.for_session(
+            network.policy.clone(),
+            SessionBounds::new(
+                network.limits.clone(),
+                &self.ground.config.quota.session,
+                spent.egress_bytes,
+                self.ground.quota.allowance(),
+            ),
+            Arc::new(self.journal.clone()),
+        )
+    }
+
+    /// What the container sees read-only, its secrets, and what has to lie in the user's folder.
+    async fn seal(&self, files: Files) -> Result<(), SessionError> {
+        let plan = &self.decided.plan;
+        if let Some((record, owner)) = self.decided.placeholders.clone() {
+            let planned = Some(record.clone());
+            // On record first: whatever ends this process from here on, they are found.
+            self.kept.update(move |record| record.placeholders = planned).await?;
+            let made = blocking(move || placeholder::make(record, (owner.uid, owner.gid))).await?;
+            self.kept.lay(made);
+        }
+        let directory = SessionDirectory::at(self.kept.root());
+        let ca_bundle = plan.network.ca_bundle.as_deref().map(trust::pem).transpose()?;
+        let (cargo_config, user) = (plan.network.cargo_config.clone(), plan.user.clone());
+        blocking(move || {
+            let contents = Sealed {
+                config: &files.config,
+                ca_bundle: ca_bundle.as_deref(),
+                cargo_config: cargo_config.as_deref(),
+            };
+            directory.seal(&contents, &user).map_err(|source| SessionError::Files {
+                what: "can't write what a container sees read-only in",
+                path: directory.root().to_owned(),
+                source,
+            })?;
+            Ok(secrets::stage(directory.root(), &files.secrets, &user)?)
+        })
+        .await
+    }
+
     /// The session's workspace, filled where it is not yet.
-    async fn workspace(
-        &self,
-        directory: &SessionDirectory,
-        decided: &Decided,
-    ) -> Result<SessionWorkspace, SessionError> {
-        let (git, config) = (self.ground.git()?, &self.ground.config);
+    async fn workspace(&self, directory: &SessionDirectory) -> Result<SessionWorkspace, SessionError> {
+        let (git, config, decided) = (self.ground.git()?, &self.ground.config, self.decided);
         let is_filled = |record: &Record| record.workspace.is_some();
         if !self.kept.record().as_ref().is_some_and(is_filled) {
             let filling = Filling {
@@ -370,9 +381,15 @@ impl ComingUp<'_> {
     }
 
     /// Everything between the start of the client and the first turn.
-    async fn inside(&self, container: &mut Container, disk: &mut DiskWatch) -> Result<UpInside, SessionError> {
+    async fn inside(
+        &self,
+        container: &mut Container,
+        disk: &mut DiskWatch,
+        broker: &SessionBroker,
+        egress: &SessionEgress,
+    ) -> Result<UpInside, SessionError> {
         // Counted while the engine works, and before anything untrusted can write.
-        let (proven, counted) = tokio::join!(container.prove(self.broker, self.egress), disk.ready());
+        let (proven, counted) = tokio::join!(container.prove(broker, egress), disk.ready());
         let (link, proof) = proven?;
         counted.map_err(SessionError::Disk)?;
         self.journal.limits_proven(&proof)?;
@@ -393,7 +410,7 @@ impl ComingUp<'_> {
         self.journal.thread_started(&thread)?;
         // Where nobody named one, nothing has run inside yet but Codex, which says what its default is.
         let model = named_model(&self.ground.config, self.start).map_or(thread.model.as_str(), ModelId::as_str);
-        self.broker.begin(BTreeSet::from([model.to_owned()]));
+        broker.begin(BTreeSet::from([model.to_owned()]));
         Ok(UpInside {
             proof,
             thread,

@@ -13,6 +13,7 @@
 //! - [`asked`]: who asked for a session or a turn.
 //! - [`journal`]: what of a session becomes a record of the audit; [`told`] (pure) keeps a guest from flooding it.
 //! - [`decide`]: what a launch would be.
+//! - [`room`]: how many may be live at once.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`actor`]: the loop of one session.
 //! - [`quota`]: what sessions may spend, each and all together in a day.
@@ -52,6 +53,7 @@ pub mod reconcile;
 mod recover;
 pub mod registry;
 mod retention;
+mod room;
 pub mod secrets;
 pub mod sign_in;
 pub mod staging;

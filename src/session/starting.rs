@@ -13,11 +13,9 @@ use crate::session::handle::{LaunchReport, SessionHandle, Shared};
 use crate::session::journal::SessionJournal;
 use crate::session::launch::{self, Begun, Launched, Launching};
 use crate::session::parking::{self, Resumption};
-use crate::session::quota::{self, Quota, QuotaError};
+use crate::session::quota::Quota;
 use crate::session::recover::recover;
 use crate::session::registry::{Inner, Losses, Sessions, StartSession, Urgency};
-use crate::session::store::Found;
-use crate::session::store::hold::Holder;
 use crate::session::store::now;
 use crate::session::store::path_text::PathText;
 use crate::session::store::record::RecordedWorkspace;
@@ -93,38 +91,19 @@ impl Sessions {
             }
         };
         let (ground, decided) = deciding.await?;
-        self.room_for_one(&ground).await?;
         ground.quota.admit_session().await?;
         let counted = Counted(Some(ground.quota.clone()));
         let asked_by = asked.by.to_string();
         let launching = Launching {
             journal: SessionJournal::new(audit, decided.plan.session.clone(), asked, 0),
-            session: Begun::New {
-                store: self.store(&ground),
-                asked_by,
-            },
+            store: self.store(&ground),
+            session: Begun::New { asked_by },
             start,
             decided,
         };
         let handle = self.launch(ground, launching, give_up).await?;
         counted.for_good();
         Ok(handle)
-    }
-
-    /// Refuses where as many sessions have a container as may have one.
-    async fn room_for_one(&self, ground: &Ground) -> Result<(), SessionError> {
-        let store = self.store(ground);
-        let found = blocking(move || store.listed()).await?;
-        let holder = |found: &Found| match &found.holder {
-            Holder::Process(owner) => Some(quota::Holder {
-                session: found.session.to_string(),
-                server: owner.as_ref().map_or(0, |owner| owner.pid),
-            }),
-            Holder::Nobody => None,
-        };
-        let live: Vec<_> = found.iter().filter_map(holder).collect();
-        let limit = &self.0.config.quota.sessions;
-        quota::check_sessions(&live, limit).map_err(|spent| QuotaError::Spent(Box::new(spent)).into())
     }
 
     async fn resume(
@@ -148,7 +127,6 @@ impl Sessions {
         })
         .await?;
         let record = stored.record();
-        self.room_for_one(&ground).await?;
         match parking::resumption(record, restarts, now()) {
             Resumption::After(wait) => {
                 tokio::select! {
@@ -170,6 +148,7 @@ impl Sessions {
         let decided = decide::decide(&ground, &start, record.session.clone()).await?;
         let launching = Launching {
             journal: SessionJournal::new(audit, record.session.clone(), asked, record.turns),
+            store: self.store(&ground),
             session: Begun::Resumed(Box::new(stored)),
             start,
             decided,

@@ -22,6 +22,7 @@ pub mod stored;
 pub mod fixtures;
 
 use crate::codex::event::ThreadId;
+use crate::durable::lock::{self, Lock};
 use crate::plan::identity::SessionId;
 use crate::session::directory::{GONE, private_dir_all};
 use crate::session::secrets;
@@ -39,6 +40,11 @@ use stored::{RECORD_FILE, StoredSession};
 const SESSIONS: &str = "sessions";
 /// Below the state directory: sessions whose records can't be read.
 const DAMAGED: &str = "damaged";
+
+/// Below the state directory: held while sessions are compared with one another and one of them changes for what was found.
+const LOCK: &str = "sessions.lock";
+/// Others hold it for as long as it takes to read all records and to write one.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest that this process' own sweep is waited for.
 const OWN_SWEEP: Duration = Duration::from_secs(20);
@@ -69,6 +75,11 @@ pub enum StoreError {
         flaw: RecordFlaw,
         aside: PathBuf,
     },
+    #[error(
+        "another codex-mcp has held the lock {} for more than {} s; `fuser` names it: end it if it hangs",
+        path.display(), PATIENCE.as_secs()
+    )]
+    Locked { path: PathBuf },
     #[error("{what} {}: {source}", path.display())]
     Files {
         what: &'static str,
@@ -132,6 +143,21 @@ impl Store {
         };
         private_dir_all(&self.sessions_dir()).map_err(failed)?;
         StoredSession::create(&root, record, &self.me).map_err(failed)
+    }
+
+    /// As long as this lives, nobody else changes a session for what it found of the others: see [`LOCK`]. Blocks.
+    pub fn exclusively(&self) -> Result<Lock, StoreError> {
+        let path = self.state_dir.join(LOCK);
+        let locked = private_dir_all(&self.state_dir).and_then(|()| lock::exclusive(&path, PATIENCE));
+        match locked {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) => Err(StoreError::Locked { path }),
+            Err(source) => Err(StoreError::Files {
+                what: "can't lock",
+                path,
+                source,
+            }),
+        }
     }
 
     /// Takes a session that is there. Blocks for as long as its record takes to be read.
