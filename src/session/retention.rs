@@ -1,7 +1,7 @@
 //! Which sessions without a container are removed to make room. Pure.
 
 use crate::plan::identity::SessionId;
-use crate::session::store::record::Moment;
+use crate::session::store::record::{Moment, Record};
 use std::time::Duration;
 
 /// A session that nobody has.
@@ -10,8 +10,17 @@ pub struct Ended {
     pub session: SessionId,
     /// When anything last happened in it.
     pub changed: Moment,
+    /// Turns that began by then: a moment is a whole second, in which more can happen.
+    pub turns: u64,
     /// What its directory takes, in bytes.
     pub bytes: u64,
+}
+
+impl Ended {
+    /// Whether the session is as it was when this was said of it.
+    pub fn is_still(&self, record: &Record) -> bool {
+        record.end().is_some() && (record.changed, record.turns) == (self.changed, self.turns)
+    }
 }
 
 /// How much is kept.
@@ -71,6 +80,7 @@ mod tests {
         Ended {
             session: SessionId::from_random([byte; 10]),
             changed: Moment(changed),
+            turns: 1,
             bytes,
         }
     }

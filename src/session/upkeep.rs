@@ -156,11 +156,15 @@ fn prune(store: &Store, keep: Keep, dry: Dry) -> Result<Vec<Removed>, StoreError
     let ended: Vec<Ended> = store.listed()?.iter().filter_map(ended).collect();
     let mut removed = Vec::new();
     for (session, why) in retention::to_prune(&ended, keep, now()) {
-        if dry == Dry::DoIt
-            && let Err(error) = store.remove(&session.session)
-        {
-            tracing::warn!(session = %session.session, %error, "could not remove a session that is too old or too much");
-            continue;
+        if dry == Dry::DoIt {
+            match remove_if_still(store, session) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    tracing::warn!(session = %session.session, %error, "could not remove a session that is too old or too much");
+                    continue;
+                }
+            }
         }
         removed.push(Removed {
             session: session.session.clone(),
@@ -169,6 +173,20 @@ fn prune(store: &Store, keep: Keep, dry: Dry) -> Result<Vec<Removed>, StoreError
         });
     }
     Ok(removed)
+}
+
+/// `false`: somebody took it up since it was measured, which may have been minutes ago, or removed it.
+fn remove_if_still(store: &Store, decided: &Ended) -> Result<bool, StoreError> {
+    let stored = match store.open(&decided.session) {
+        Ok(stored) => stored,
+        Err(StoreError::Held { .. } | StoreError::Unknown(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if !decided.is_still(stored.record()) {
+        return Ok(false);
+    }
+    stored.remove()?;
+    Ok(true)
 }
 
 /// `None`: it is in use, or not ours to remove.
@@ -180,6 +198,7 @@ fn ended(found: &Found) -> Option<Ended> {
     Some(Ended {
         session: found.session.clone(),
         changed: record.changed,
+        turns: record.turns,
         bytes: size_of(&found.path),
     })
 }
@@ -232,5 +251,74 @@ impl Standing {
             Self::Damaged => "damaged",
             Self::Newer => "newer",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::store::fixtures::record;
+    use crate::session::store::record::{End, EndCause, Moment, State};
+
+    fn store(dir: &tempfile::TempDir) -> Store {
+        Store::new(dir.path(), Owner::of_this_process().unwrap())
+    }
+
+    fn parked(byte: u8) -> Record {
+        let end = End {
+            at: Moment(0),
+            cause: EndCause::Idle,
+            why: String::new(),
+            turn: None,
+        };
+        Record {
+            state: State::Parked { end },
+            ..record(byte)
+        }
+    }
+
+    #[test]
+    fn what_was_taken_up_while_others_were_measured_is_not_pruned() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        (1..=4).for_each(|byte| drop(store.create(parked(byte)).unwrap()));
+        let measured: Vec<Ended> = store.list().unwrap().iter().filter_map(ended).collect();
+        let again = parked(2).state;
+        // Within the same second, and parked again.
+        let mut taken_up = store.open(&record(2).session).unwrap();
+        taken_up
+            .update(|record| (record.turns, record.state) = (record.turns + 1, again))
+            .unwrap();
+        drop(taken_up);
+        let _in_use = store.open(&record(3).session).unwrap();
+        // Its server has it no more, and nobody has settled it yet.
+        let mut orphaned = store.open(&record(4).session).unwrap();
+        orphaned
+            .update(|record| record.state = State::Live { turn: None })
+            .unwrap();
+        drop(orphaned);
+        let removed: Vec<bool> = measured
+            .iter()
+            .map(|decided| {
+                // As if the clock had stood still.
+                let now = store
+                    .list()
+                    .unwrap()
+                    .into_iter()
+                    .find(|found| found.session == decided.session);
+                let changed = now.unwrap().record.unwrap().changed;
+                remove_if_still(
+                    &store,
+                    &Ended {
+                        changed,
+                        ..decided.clone()
+                    },
+                )
+                .unwrap()
+            })
+            .collect();
+        assert_eq!(removed, [true, false, false, false]);
+        assert_eq!(store.list().unwrap().len(), 3);
+        assert!(!remove_if_still(&store, &measured[0]).unwrap(), "it is gone already");
     }
 }
