@@ -4,9 +4,10 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::LaunchFlags;
 use crate::cli::{configure, current_dir, output, run, sessions_text, surroundings};
 use crate::config::Config;
+use crate::plan::identity::ContainerName;
 use crate::session::asked::Asked;
 use crate::session::bring_back::{Asking, BringBack, BringBackError};
-use crate::session::reconcile::reconcile;
+use crate::session::reconcile::{end_container, reconcile};
 use crate::session::store::StoreError;
 use crate::session::upkeep::{Dry, Upkeep, UpkeepError};
 use crate::session::workspace::Applying;
@@ -141,6 +142,7 @@ impl From<UpkeepError> for Failure {
     fn from(error: UpkeepError) -> Self {
         match error {
             UpkeepError::Store(error) => error.into(),
+            UpkeepError::NotEnded { ref source, .. } => Self::new(source.as_ref().into(), error.to_string()),
             other => Self::new(Exit::Internal, other.to_string()),
         }
     }
@@ -273,10 +275,12 @@ async fn perform(command: SessionsCommand) -> Result<(), Failure> {
             output::result(&sessions_text::stopped(stopped, common.json))
         }
         SessionsCommand::Rm { sessions, common } => {
-            let (upkeep, _) = upkeep(&common)?;
+            let (upkeep, config) = upkeep(&common)?;
+            let (config, surroundings) = (Arc::new(config), Arc::new(surroundings()?));
             let mut removed = Vec::new();
             for wanted in &sessions {
-                removed.push(upkeep.remove(wanted).await?);
+                let end = async |name: &ContainerName| end_container(&config, &surroundings, name).await;
+                removed.push(upkeep.remove(wanted, end).await?);
             }
             output::result(&sessions_text::removed(&removed, common.json))
         }

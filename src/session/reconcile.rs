@@ -1,6 +1,7 @@
-//! `sessions prune` puts in order what the next start would: without starting a session.
+//! `sessions prune` and `rm` put in order what the next start would: without starting a session.
 
 use crate::config::Config;
+use crate::plan::identity::ContainerName;
 use crate::session::blocking::blocking;
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
@@ -38,4 +39,14 @@ pub async fn reconcile(config: &Arc<Config>, surroundings: &Arc<Surroundings>) -
         look().await;
     }
     Ok(())
+}
+
+/// Ends what is left of one container, for a session that is to be removed. Whoever calls it has the session.
+pub async fn end_container(
+    config: &Arc<Config>,
+    surroundings: &Arc<Surroundings>,
+    name: &ContainerName,
+) -> Result<(), SessionError> {
+    let ground = Ground::find(Arc::clone(config), Arc::clone(surroundings)).await?;
+    Ok(sweep::end(&ground.engine, name).await?)
 }

@@ -4,13 +4,14 @@
 //! first: a session that another process has is left to it.
 
 use crate::config::Config;
-use crate::plan::identity::SessionId;
+use crate::plan::identity::{ContainerName, SessionId};
 use crate::session::blocking::blocking;
 use crate::session::disk::count::{self, Linked};
+use crate::session::error::SessionError;
 use crate::session::retention::{self, Ended, Keep, Pruned};
 use crate::session::stop_request;
 use crate::session::store::hold::Holder;
-use crate::session::store::record::{Record, RecordFlaw};
+use crate::session::store::record::{Record, RecordFlaw, State};
 use crate::session::store::{Found, Store, StoreError, now};
 use crate::session::transcript;
 use crate::supervise::owner::{Owner, OwnerError};
@@ -47,6 +48,14 @@ pub enum UpkeepError {
          removes what it leaves", STOP_LIMIT.as_secs()
     )]
     NotStopped { session: SessionId },
+    #[error(
+        "session {session} was not removed: its server died, its container may still run, and it can't be ended: {source}\n\
+         Mend that and remove the session again."
+    )]
+    NotEnded {
+        session: SessionId,
+        source: Box<SessionError>,
+    },
 }
 
 /// A session that was removed, or would be.
@@ -136,12 +145,27 @@ impl Upkeep {
         Ok(true)
     }
 
-    /// Removes a session for good, with what it changed.
-    pub async fn remove(&self, wanted: &str) -> Result<SessionId, UpkeepError> {
-        let found = self.show(wanted).await?;
-        let (store, session) = (self.store.clone(), found.session.clone());
-        blocking(move || store.remove(&session)).await?;
-        Ok(found.session)
+    /// Removes a session for good, with what it changed. Where its server died, its container may still run: `end` ends it first.
+    ///
+    /// # Errors
+    /// Also where that can't be done: a container keeps its files and what is protected in its folder.
+    pub async fn remove<E>(&self, wanted: &str, end: E) -> Result<SessionId, UpkeepError>
+    where
+        E: AsyncFnOnce(&ContainerName) -> Result<(), SessionError>,
+    {
+        let session = self.show(wanted).await?.session;
+        let (store, opened) = (self.store.clone(), session.clone());
+        let stored = blocking(move || store.open(&opened)).await?;
+        if matches!(stored.record().state, State::Live { .. })
+            && let Err(source) = end(&session.container_name()).await
+        {
+            return Err(UpkeepError::NotEnded {
+                session,
+                source: Box::new(source),
+            });
+        }
+        blocking(move || stored.remove()).await?;
+        Ok(session)
     }
 
     /// Removes what is too old or too much.
@@ -229,7 +253,6 @@ pub enum Standing {
 
 impl Standing {
     pub fn of(found: &Found) -> Self {
-        use crate::session::store::record::State;
         match (&found.record, &found.holder) {
             (Err(RecordFlaw::Newer { .. }), _) => Self::Newer,
             (Err(_), Holder::Nobody) => Self::Damaged,
@@ -258,7 +281,8 @@ impl Standing {
 mod tests {
     use super::*;
     use crate::session::store::fixtures::record;
-    use crate::session::store::record::{End, EndCause, Moment, State};
+    use crate::session::store::record::{End, EndCause, Moment};
+    use crate::workspace::bind::placeholder::{PlaceholderName, PlaceholderRecord};
 
     fn store(dir: &tempfile::TempDir) -> Store {
         Store::new(dir.path(), Owner::of_this_process().unwrap())
@@ -320,5 +344,70 @@ mod tests {
         assert_eq!(removed, [true, false, false, false]);
         assert_eq!(store.list().unwrap().len(), 3);
         assert!(!remove_if_still(&store, &measured[0]).unwrap(), "it is gone already");
+    }
+
+    fn upkeep(dir: &tempfile::TempDir) -> Upkeep {
+        let keep = Keep {
+            age: Duration::MAX,
+            bytes: u64::MAX,
+        };
+        Upkeep {
+            store: store(dir),
+            keep,
+        }
+    }
+
+    /// One whose server died: its record says that it lives, and a placeholder of it lies in the user's folder.
+    fn orphan(upkeep: &Upkeep, folder: &Path) -> SessionId {
+        let mut left = record(1);
+        left.placeholders = Some(PlaceholderRecord {
+            folder: folder.canonicalize().unwrap(),
+            names: vec![PlaceholderName::Git],
+        });
+        std::fs::create_dir(folder.join(".git")).unwrap();
+        drop(upkeep.store.create(left).unwrap());
+        record(1).session
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_server_left_of_a_removed_session_goes_with_it() {
+        let [dir, folder] = [(), ()].map(|()| tempfile::tempdir().unwrap());
+        let upkeep = upkeep(&dir);
+        let session = orphan(&upkeep, folder.path());
+        let place = folder.path().join(".git");
+        let refused = upkeep
+            .remove(session.as_str(), async |_: &ContainerName| {
+                Err(SessionError::ShuttingDown)
+            })
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("may still run") && refused.contains("remove the session again"),
+            "{refused}"
+        );
+        assert!(place.exists());
+        let mut ended = Vec::new();
+        let removed = upkeep
+            .remove(session.as_str(), async |name: &ContainerName| {
+                // Its files and its placeholders are there until its container is not.
+                assert!(place.exists());
+                ended.push(name.clone());
+                Ok(())
+            })
+            .await
+            .unwrap();
+        assert_eq!((removed, ended), (session.clone(), vec![session.container_name()]));
+        assert!(!place.exists() && upkeep.store.list().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn no_engine_is_asked_to_remove_what_ended_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let upkeep = upkeep(&dir);
+        drop(upkeep.store.create(parked(1)).unwrap());
+        let end = async |_: &ContainerName| panic!("nothing is left of its container");
+        upkeep.remove(record(1).session.as_str(), end).await.unwrap();
+        assert!(upkeep.store.list().unwrap().is_empty());
     }
 }

@@ -28,6 +28,7 @@ use crate::session::directory::{GONE, private_dir_all};
 use crate::session::secrets;
 use crate::supervise::owner::Owner;
 use crate::workspace::removal::RemovalError;
+use crate::workspace::bind::placeholder::PlaceholderError;
 use hold::{Hold, HoldError, Holder};
 use record::{Moment, Record, RecordFlaw};
 use std::fs;
@@ -88,6 +89,8 @@ pub enum StoreError {
     },
     #[error(transparent)]
     Removal(#[from] RemovalError),
+    #[error(transparent)]
+    Placeholder(#[from] PlaceholderError),
 }
 
 fn holding(by: Option<&Owner>) -> String {
@@ -286,11 +289,6 @@ impl Store {
             path,
             source,
         })
-    }
-
-    /// Removes a session that nobody has.
-    pub fn remove(&self, session: &SessionId) -> Result<(), StoreError> {
-        Ok(self.open(session)?.remove()?)
     }
 
     /// Moves a session whose record can't be read out of the way. Its secrets, if any are staged, are removed first.

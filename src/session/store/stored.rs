@@ -3,7 +3,6 @@
 use crate::durable::replace;
 use crate::session::blocking::blocking;
 use crate::session::directory::SessionDirectory;
-use crate::session::error::SessionError;
 use crate::session::parking;
 use crate::session::store::StoreError;
 use crate::session::store::hold::{Hold, HoldError};
@@ -68,16 +67,21 @@ impl StoredSession {
     }
 
     /// Removes what a container needs while it runs and nobody after it: here, and where a dead server had it.
-    pub fn container_ended(&mut self) -> Result<(), SessionError> {
+    pub fn container_ended(&mut self) -> Result<(), StoreError> {
+        self.take_away()?;
+        if self.record.placeholders.is_some() {
+            self.update(|record| record.placeholders = None)
+                .map_err(|source| self.unwritten(source))?;
+        }
+        Ok(())
+    }
+
+    fn take_away(&mut self) -> Result<(), StoreError> {
         self.directory.container_ended()?;
         match (self.placeholders.take(), &self.record.placeholders) {
             (Some(ours), _) => ours.remove()?,
             (None, Some(left)) => placeholder::remove_left(left)?,
             (None, None) => {}
-        }
-        if self.record.placeholders.is_some() {
-            self.update(|record| record.placeholders = None)
-                .map_err(|source| self.unwritten(source))?;
         }
         Ok(())
     }
@@ -100,12 +104,14 @@ impl StoredSession {
         settled.map_err(|source| self.unwritten(source))
     }
 
-    /// Removes the session with all that it has. Called when no container has it.
-    pub fn remove(mut self) -> Result<(), RemovalError> {
+    /// Removes the session with all that it has, in the user's folder as well. Called when no container has it.
+    pub fn remove(mut self) -> Result<(), StoreError> {
         if let Err(error) = self.forget() {
             tracing::debug!(%error, "a session is removed that its record does not say so of");
         }
-        self.directory.remove()
+        // First, because the record of what lies elsewhere goes with the rest. Nothing is written: the disk may be full.
+        self.take_away()?;
+        Ok(self.directory.remove()?)
     }
 
     /// Writes down that it is no session any more: if this process ends half-way, nobody goes on with what is left, and the sweep
@@ -118,14 +124,10 @@ impl StoredSession {
     }
 
     /// [`Self::remove`]; a failure is logged, and the next start's sweep tries again.
-    pub fn remove_or_warn(mut self) {
-        let forgotten = self.forget();
-        if let Err(error) = self.container_ended() {
-            tracing::warn!(path = %self.directory.root().display(), %error, "could not remove what a container needed");
-        }
+    pub fn remove_or_warn(self) {
         let root = self.directory.root().to_owned();
         if let Err(error) = self.remove() {
-            tracing::warn!(path = %root.display(), %error, ?forgotten, "could not remove a session's directory");
+            tracing::warn!(path = %root.display(), %error, "could not remove a session's directory");
         }
     }
 
