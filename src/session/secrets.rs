@@ -229,10 +229,19 @@ fn make(session_dir: &Path, directory: &Path, contents: &[Content], user: &Conta
 
 /// Removes what was staged for the session that `session_dir` belongs to, if anything was.
 pub fn remove(session_dir: &Path) -> Result<(), RemovalError> {
+    staged(session_dir)?.map_or(Ok(()), |staged| remove_tree(&staged))
+}
+
+/// Whether anything that was staged for a session is left, as far as that can be seen.
+pub fn are_left(session_dir: &Path) -> bool {
+    !matches!(staged(session_dir), Ok(None))
+}
+
+fn staged(session_dir: &Path) -> Result<Option<PathBuf>, RemovalError> {
     let record = session_dir.join(RECORD);
     let staged = match fs::read(&record) {
         Ok(bytes) => PathBuf::from(std::ffi::OsString::from_vec(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             return Err(RemovalError::Parent {
                 path: record,
@@ -243,10 +252,8 @@ pub fn remove(session_dir: &Path) -> Result<(), RemovalError> {
     // A record that a full disk cut short names nothing of ours. It is written before anything is made.
     let is_ours = staged.is_absolute() && staged.file_name() == session_dir.file_name();
     // A runtime directory goes with the last login of its user, and all that was in it.
-    if !is_ours || fs::symlink_metadata(&staged).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        return Ok(());
-    }
-    remove_tree(&staged)
+    let is_gone = fs::symlink_metadata(&staged).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    Ok((is_ours && !is_gone).then_some(staged))
 }
 
 #[cfg(test)]

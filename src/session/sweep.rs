@@ -8,7 +8,7 @@ use crate::session::blocking::blocking;
 use crate::session::error::SessionError;
 use crate::session::secrets;
 use crate::session::store::hold::{Hold, Holder};
-use crate::session::store::record::{RecordFlaw, State};
+use crate::session::store::record::{Record, RecordFlaw, State};
 use crate::session::store::{Found, Store, StoreError, now};
 use crate::supervise::monitor;
 use crate::supervise::owner::Owner;
@@ -108,14 +108,14 @@ fn session(
     restarts: u32,
     end: impl Fn(&ContainerName) -> Result<(), EngineError>,
 ) -> Result<(), SessionError> {
-    let is_live = match &found.record {
-        Ok(record) => matches!(record.state, State::Live { .. }),
+    let is_left = match &found.record {
+        Ok(record) => may_be_left(record, &found.path),
         Err(RecordFlaw::Newer { .. }) => false,
         Err(RecordFlaw::Missing) => return recordless(store, found),
         // It is set aside when it is opened.
         Err(RecordFlaw::Damaged(_)) => true,
     };
-    if !is_live {
+    if !is_left {
         return Ok(());
     }
     let mut stored = match store.open(&found.session) {
@@ -138,6 +138,12 @@ fn session(
         }
     }
     Ok(())
+}
+
+/// Whether something of its container may be there still: its server died, or could not clean up after it.
+pub fn may_be_left(record: &Record, session_dir: &Path) -> bool {
+    let is_live = matches!(record.state, State::Live { .. });
+    is_live || record.placeholders.is_some() || secrets::are_left(session_dir)
 }
 
 /// A directory without a record was just made, or its maker died; or somebody took the record away, and then the rest is not ours
@@ -163,9 +169,10 @@ fn recordless(store: &Store, found: &Found) -> Result<(), SessionError> {
 mod tests {
     use super::*;
     use crate::session::store::fixtures::record;
-    use crate::session::store::record::Record;
+    use crate::session::store::record::{End, EndCause, Moment};
     use crate::supervise::output::OutputError;
     use crate::supervise::spawner::SpawnError;
+    use crate::workspace::bind::placeholder::{PlaceholderName, PlaceholderRecord};
     use std::fs::{self, File, FileTimes};
     use std::time::SystemTime;
 
@@ -247,6 +254,56 @@ mod tests {
         fs::write(root.join("secrets-staged-at"), staged.to_str().unwrap()).unwrap();
         sessions(&bench.store, 3, no_container);
         assert!(!staged.exists() && root.exists());
+    }
+
+    /// Its server went on after a clean-up that failed, and parked it all the same.
+    #[test]
+    fn what_a_server_could_not_clean_up_is_tried_again() {
+        let bench = bench();
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let end = End {
+            at: Moment(5),
+            cause: EndCause::Idle,
+            why: "x".to_owned(),
+            turn: None,
+        };
+        let parked = |byte| Record {
+            state: State::Parked { end: end.clone() },
+            ..record(byte)
+        };
+        let staged_for = bench.made(parked(1));
+        let staged = memory.path().join(staged_for.file_name().unwrap());
+        fs::create_dir(&staged).unwrap();
+        fs::write(staged_for.join("secrets-staged-at"), staged.to_str().unwrap()).unwrap();
+        bench.made(Record {
+            placeholders: Some(PlaceholderRecord {
+                folder: folder.path().canonicalize().unwrap(),
+                names: vec![PlaceholderName::Git],
+            }),
+            ..parked(2)
+        });
+        let placeholder = folder.path().join(".git");
+        fs::create_dir(&placeholder).unwrap();
+        bench.made(parked(3));
+        let asked = std::cell::RefCell::new(Vec::new());
+        let end = |name: &ContainerName| {
+            asked.borrow_mut().push(name.clone());
+            Ok(())
+        };
+        sessions(&bench.store, 3, end);
+        assert!(!staged.exists() && !placeholder.exists());
+        // Nothing is asked of what ended in order, and nothing is lost.
+        assert_eq!(asked.borrow().len(), 2);
+        for byte in 1..=3 {
+            let state = bench.state(byte);
+            assert!(
+                matches!(&state, State::Parked { end } if end.at == Moment(5)),
+                "{state:?}"
+            );
+        }
+        sessions(&bench.store, 3, end);
+        assert_eq!(asked.borrow().len(), 2);
     }
 
     #[test]

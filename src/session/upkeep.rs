@@ -13,6 +13,7 @@ use crate::session::stop_request;
 use crate::session::store::hold::Holder;
 use crate::session::store::record::{Record, RecordFlaw, State};
 use crate::session::store::{Found, Store, StoreError, now};
+use crate::session::sweep;
 use crate::session::transcript;
 use crate::supervise::owner::{Owner, OwnerError};
 use crate::workspace::tree::Tree;
@@ -49,7 +50,7 @@ pub enum UpkeepError {
     )]
     NotStopped { session: SessionId },
     #[error(
-        "session {session} was not removed: its server died, its container may still run, and it can't be ended: {source}\n\
+        "session {session} was not removed: what its server left of its container can't be ended: {source}\n\
          Mend that and remove the session again."
     )]
     NotEnded {
@@ -156,7 +157,7 @@ impl Upkeep {
         let session = self.show(wanted).await?.session;
         let (store, opened) = (self.store.clone(), session.clone());
         let stored = blocking(move || store.open(&opened)).await?;
-        if matches!(stored.record().state, State::Live { .. })
+        if sweep::may_be_left(stored.record(), stored.directory.root())
             && let Err(source) = end(&session.container_name()).await
         {
             return Err(UpkeepError::NotEnded {
@@ -383,7 +384,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            refused.contains("may still run") && refused.contains("remove the session again"),
+            refused.contains("can't be ended: ") && refused.contains("remove the session again"),
             "{refused}"
         );
         assert!(place.exists());
