@@ -20,6 +20,7 @@ use crate::session::journal::SessionJournal;
 use crate::session::parking;
 use crate::session::quota::{Quota, SessionSpent, TurnTicket};
 use crate::session::registry::Urgency;
+use crate::session::stop_order::{StopOrder, StoppedBy};
 use crate::session::stop_request;
 use crate::session::store::now;
 use crate::session::store::record::State;
@@ -90,19 +91,6 @@ pub(super) struct Bounds {
     pub restarts: u32,
 }
 
-/// A session is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct StopOrder {
-    pub urgency: Urgency,
-    pub by: StoppedBy,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StoppedBy {
-    Server,
-    Caller,
-}
-
 /// A turn that is asked for.
 pub(super) struct TurnOrder {
     pub prompt: Prompt,
@@ -142,13 +130,15 @@ impl Actor {
         let egress_bytes = self.egress.bytes_moved();
         self.spent.observe(self.broker.spending().usage, egress_bytes);
         let (kept, ended, restarts, spent) = (self.kept.clone(), reason.clone(), self.bounds.restarts, self.spent);
-        blocking(move || {
-            if let Some(stored) = kept.take() {
-                stored.let_go_or_warn(|record| {
-                    record.spent = spent;
-                    parking::ended(record, &ended, turn, restarts, now());
-                });
-            }
+        // Whatever was the first to end it.
+        let is_kept = self.perils.stop.borrow().is_none_or(StopOrder::keeps_session);
+        blocking(move || match kept.take() {
+            Some(stored) if is_kept => stored.let_go_or_warn(|record| {
+                record.spent = spent;
+                parking::ended(record, &ended, turn, restarts, now());
+            }),
+            Some(stored) => stored.remove_or_warn(),
+            None => {}
         })
         .await;
         if let Some(reply) = unanswered {
@@ -431,6 +421,9 @@ async fn stopped(stop: &mut watch::Receiver<Option<StopOrder>>) -> EndReason {
         Ok(Some(StopOrder {
             by: StoppedBy::Caller, ..
         })) => EndReason::Stopped,
+        Ok(Some(StopOrder {
+            by: StoppedBy::Starter, ..
+        })) => EndReason::GivenUp,
         Ok(_) => EndReason::ServerEnded,
         // Every handle is gone, which the orders' channel reports.
         Err(_) => std::future::pending().await,

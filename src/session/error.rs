@@ -157,9 +157,9 @@ pub enum SessionError {
     /// Cancelled while it waited for the turn before it.
     #[error("the turn was cancelled before it began")]
     TurnCancelled,
-    /// The container's Codex claims a thread that another container of this server has.
+    /// The container's Codex claims a thread that another session has.
     #[error(
-        "the container's Codex named a thread that is live already, {0}; the image may have been tampered with: `codex-mcp image verify`"
+        "the container's Codex named a thread that is another session's already, {0}; the image may have been tampered with: `codex-mcp image verify`"
     )]
     ThreadTaken(ThreadId),
 }
@@ -240,6 +240,9 @@ pub enum EndReason {
     Stopped,
     #[error("nobody holds it any more")]
     Abandoned,
+    /// Before anybody could know its thread.
+    #[error("its start was given up")]
+    GivenUp,
     #[error("it had no turn for {} (limits.idle)", Period::from(*.limit))]
     Idle { limit: Duration },
     #[error("its container had lived for {} (limits.wall)", Period::from(*.limit))]

@@ -6,11 +6,12 @@ use crate::codex::prompt::Prompt;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
 use crate::plan::proof::ProvenLimit;
-use crate::session::actor::{StopOrder, StoppedBy, TurnOrder};
+use crate::session::actor::TurnOrder;
 use crate::session::asked::Asked;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::journal::SessionJournal;
 use crate::session::registry::Urgency;
+use crate::session::stop_order::{StopOrder, StoppedBy};
 use crate::session::store::path_text::PathText;
 use crate::session::turn::TurnReport;
 use crate::session::workspace::SessionWorkspace;
@@ -114,12 +115,9 @@ impl SessionHandle {
     }
 
     pub(super) fn ask_to_stop(&self, order: StopOrder) {
-        self.0.stop.send_modify(|asked| match asked {
-            // What it is ended for is whatever came first; a second word only hurries.
-            Some(first) if order.urgency == Urgency::Immediate => first.urgency = Urgency::Immediate,
-            Some(_) => {}
-            None => *asked = Some(order),
-        });
+        self.0
+            .stop
+            .send_modify(|asked| *asked = Some(asked.map_or(order, |first| first.and(order))));
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {

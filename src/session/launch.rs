@@ -28,12 +28,12 @@ use crate::session::registry::StartSession;
 use crate::session::room;
 use crate::session::secrets;
 use crate::session::stop_request;
-use crate::session::store::record::{Record, RecordedStart, RecordedThread, State};
+use crate::session::store::record::{Record, RecordedStart, State};
 use crate::session::store::stored::{Kept, StoredSession};
 use crate::session::store::{Store, now};
+use crate::session::thread::ThreadOf;
 use crate::session::workspace::{Filling, SessionWorkspace};
 use crate::wire::link::{Ending, LinkError};
-use crate::wire::untrusted::Untrusted;
 use crate::workspace::bind::placeholder;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -118,9 +118,10 @@ async fn launch_recorded(
         ground.engine.remove([decided.plan.name.as_str()]).await?;
     }
     // Before any secret is read: there may be no room for it.
-    let kept = take(&ground.config, &start, &decided, store, session).await?;
+    let kept = take(&ground.config, &start, &decided, store.clone(), session).await?;
     let up = ComingUp {
         kept: &kept,
+        store: &store,
         ground: &ground,
         start: &start,
         decided: &decided,
@@ -251,6 +252,7 @@ struct UpInside {
 /// What is there when a session's directory is.
 struct ComingUp<'a> {
     kept: &'a Kept,
+    store: &'a Store,
     ground: &'a Arc<Ground>,
     start: &'a StartSession,
     decided: &'a Decided,
@@ -406,7 +408,12 @@ impl ComingUp<'_> {
             Arc::new(RecordedApprover::new(DeclineAll, self.journal.clone())),
         );
         client.initialize().await?;
-        let thread = thread(&client, self.kept, &plan.workspace_inside, self.start).await?;
+        let session = ThreadOf {
+            kept: self.kept,
+            store: self.store,
+            session: &plan.session,
+        };
+        let thread = session.begin(&client, &plan.workspace_inside, self.start).await?;
         self.journal.thread_started(&thread)?;
         // Where nobody named one, nothing has run inside yet but Codex, which says what its default is.
         let model = named_model(&self.ground.config, self.start).map_or(thread.model.as_str(), ModelId::as_str);
@@ -443,37 +450,3 @@ fn disk_watch(directory: &SessionDirectory, decided: &Decided, config: &Config) 
     };
     DiskWatch::new(&[workspace, home], limits)
 }
-
-/// Takes the session's thread up where Codex has kept it, and starts one where not. The thread goes by the id that clients
-/// know.
-async fn thread(client: &Client, kept: &Kept, cwd: &str, start: &StartSession) -> Result<StartedThread, SessionError> {
-    let model = start.model.as_ref().map(|model| &model.value);
-    let recorded = kept.record().and_then(|record| record.thread);
-    let resumed = match &recorded {
-        Some(recorded) => {
-            client
-                .resume_thread(&recorded.in_codex, cwd, &start.thread, model)
-                .await?
-        }
-        None => None,
-    };
-    if let Some(thread) = resumed {
-        return Ok(thread);
-    }
-    let mut thread = client.start_thread(cwd, &start.thread, model).await?;
-    let in_codex = thread.thread.clone();
-    let id = match recorded {
-        Some(recorded) => {
-            thread.warnings.push(Untrusted::new(NOT_KEPT));
-            recorded.id
-        }
-        None => in_codex.clone(),
-    };
-    kept.update(move |record| record.thread = Some(RecordedThread { id, in_codex }))
-        .await?;
-    Ok(thread)
-}
-
-/// Said to whoever continues a thread that Codex has nothing of.
-const NOT_KEPT: &str =
-    "Codex had kept nothing of this thread's earlier turns: it goes on in the same workspace, without them";

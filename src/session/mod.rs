@@ -15,6 +15,7 @@
 //! - [`decide`]: what a launch would be.
 //! - [`room`]: how many may be live at once.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
+//! - [`thread`]: the thread of a session, and whose it is.
 //! - [`actor`]: the loop of one session.
 //! - [`quota`]: what sessions may spend, each and all together in a day.
 //! - [`turn`]: what a turn came to.
@@ -24,6 +25,7 @@
 //! - [`parking`]: what becomes of a session without a container (pure).
 //! - [`upkeep`]: what is done to sessions without a container; [`retention`] (pure) says which are too old or too much.
 //! - [`transcript`]: the log of what happened in a session.
+//! - [`stop_order`] (pure): the word that a session is to end.
 //! - [`stop_request`]: how another process asks for a session's end.
 //! - [`blocking`]: work that waits for the disk.
 //! - [`directory`]: the session's files on the host.
@@ -58,10 +60,12 @@ pub mod secrets;
 pub mod sign_in;
 pub mod staging;
 mod starting;
+mod stop_order;
 pub mod stop_request;
 pub mod store;
 pub mod surroundings;
 pub mod sweep;
+mod thread;
 mod told;
 pub mod transcript;
 pub mod turn;

@@ -38,7 +38,7 @@ pub fn turn_ended(record: &mut Record) {
 
 fn cause(reason: &EndReason) -> EndCause {
     match reason {
-        EndReason::ServerEnded | EndReason::Abandoned => EndCause::ServerEnded,
+        EndReason::ServerEnded | EndReason::Abandoned | EndReason::GivenUp => EndCause::ServerEnded,
         EndReason::Stopped => EndCause::Stopped,
         EndReason::Idle { .. } => EndCause::Idle,
         EndReason::WallClock { .. } => EndCause::WallClock,

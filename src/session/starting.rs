@@ -3,7 +3,7 @@
 use crate::codex::client::NetworkAccess;
 use crate::codex::event::ThreadId;
 use crate::redact::Redactor;
-use crate::session::actor::{Actor, Bounds, Perils, QUEUE, StopOrder, StoppedBy};
+use crate::session::actor::{Actor, Bounds, Perils, QUEUE};
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
 use crate::session::decide;
@@ -16,6 +16,7 @@ use crate::session::parking::{self, Resumption};
 use crate::session::quota::Quota;
 use crate::session::recover::recover;
 use crate::session::registry::{Inner, Losses, Sessions, StartSession, Urgency};
+use crate::session::stop_order::{StopOrder, StoppedBy};
 use crate::session::store::now;
 use crate::session::store::path_text::PathText;
 use crate::session::store::record::RecordedWorkspace;
@@ -176,19 +177,29 @@ impl Sessions {
         let hurry = async { _ = stop.wait_for(|asked| *asked == Some(Urgency::Immediate)).await };
         let launching = launch::launch(Arc::clone(&ground), launching, &give_up, hurry);
         let (launched, ()) = tokio::join!(launching, sweeping);
-        let handle = self.adopt(&ground, launched?).await?;
+        let launched = launched?;
+        let by = match &launched.before {
+            None => StoppedBy::Starter,
+            Some(_) => StoppedBy::Server,
+        };
+        let handle = self.adopt(&ground, launched, by).await?;
         let stopping = *self.0.stop.borrow();
         if give_up.is_cancelled() {
-            // Nobody will ever know its thread, or the shutdown looked at the list before it was on it.
+            // Whoever asked is gone, or the shutdown looked at the list before it was on it.
             let urgency = stopping.unwrap_or(Urgency::Graceful);
-            let by = StoppedBy::Server;
             handle.end(StopOrder { urgency, by }).await;
             return Err(SessionError::ShuttingDown);
         }
         Ok(handle)
     }
 
-    async fn adopt(&self, ground: &Arc<Ground>, launched: Launched) -> Result<SessionHandle, SessionError> {
+    /// `refuser` ends it where it can't be listed.
+    async fn adopt(
+        &self,
+        ground: &Arc<Ground>,
+        launched: Launched,
+        refuser: StoppedBy,
+    ) -> Result<SessionHandle, SessionError> {
         let Launched {
             plan,
             proof,
@@ -286,12 +297,12 @@ impl Sessions {
         });
         let refused = match noting {
             Err(error) => Some(SessionError::from(error)),
-            Ok(()) => self.list(&handle, before.is_none(), ground).await.err(),
+            Ok(()) => self.list(&handle).err(),
         };
         if let Some(refused) = refused {
             handle.ask_to_stop(StopOrder {
                 urgency: Urgency::Graceful,
-                by: StoppedBy::Server,
+                by: refuser,
             });
             actor.run().await;
             return Err(refused);
@@ -307,26 +318,9 @@ impl Sessions {
         Ok(handle)
     }
 
-    /// Puts a session on the list. The id of a new thread was chosen inside its container: a hostile one must not take another's
-    /// place, be that live or not.
-    async fn list(&self, handle: &SessionHandle, is_new: bool, ground: &Ground) -> Result<(), SessionError> {
+    /// Puts a session on the list.
+    fn list(&self, handle: &SessionHandle) -> Result<(), SessionError> {
         let thread = handle.thread().clone();
-        if is_new {
-            let (store, wanted) = (self.store(ground), thread.clone());
-            let others = blocking(move || store.list()).await;
-            let others = others.map_err(|source| SessionError::Files {
-                what: "can't list the sessions below",
-                path: self.0.config.state_dir.value.clone(),
-                source,
-            })?;
-            let me = &handle.report().session;
-            if others
-                .iter()
-                .any(|found| found.session != *me && found.is_thread(&wanted))
-            {
-                return Err(SessionError::ThreadTaken(thread));
-            }
-        }
         match self.lock().entry(thread.clone()) {
             // Its actor is just about to take it off.
             Entry::Occupied(mut place) if place.get().has_ended() => _ = place.insert(handle.clone()),
