@@ -5,7 +5,7 @@ use crate::plan::identity::SessionId;
 use crate::session::error::SessionError;
 use crate::session::quota::{self, QuotaError};
 use crate::session::store::hold::Holder;
-use crate::session::store::record::State;
+use crate::session::store::record::{RecordFlaw, State};
 use crate::session::store::{Found, Store};
 
 /// Runs `begin`, which writes down that `session` is live, where one more may be. Nobody else becomes live between the look and
@@ -25,12 +25,14 @@ pub fn take<T>(
 }
 
 /// Somebody has it, and has or had a container for it. A session that is only looked after, or waits for its start, has none; what
-/// can't be read may have one.
+/// was written by another version may have one.
 fn live(found: &Found) -> Option<quota::Holder> {
-    let may_have_one = found
-        .record
-        .as_ref()
-        .map_or(true, |record| matches!(record.state, State::Live { .. }));
+    let may_have_one = match &found.record {
+        Ok(record) => matches!(record.state, State::Live { .. }),
+        // Whether anybody has it can't be seen, and it would take its place for ever.
+        Err(RecordFlaw::Unreadable(_)) => false,
+        Err(_) => true,
+    };
     match &found.holder {
         Holder::Process(owner) if may_have_one => Some(quota::Holder {
             session: found.session.to_string(),

@@ -110,7 +110,7 @@ fn session(
 ) -> Result<(), SessionError> {
     let is_left = match &found.record {
         Ok(record) => may_be_left(record, &found.path),
-        Err(RecordFlaw::Newer { .. }) => false,
+        Err(RecordFlaw::Newer { .. } | RecordFlaw::Unreadable(_)) => false,
         Err(RecordFlaw::Missing) => return recordless(store, found),
         // It is set aside when it is opened.
         Err(RecordFlaw::Damaged(_)) => true,
@@ -339,6 +339,18 @@ mod tests {
         File::open(&gone).unwrap().set_times(old).unwrap();
         sessions(&bench.store, 3, no_container);
         assert!(!gone.exists());
+    }
+
+    #[test]
+    fn one_that_cant_be_read_is_left_alone_and_keeps_nobody_from_the_others() {
+        let bench = bench();
+        let unreadable = bench.made(record(1));
+        fs::remove_file(unreadable.join("record.json")).unwrap();
+        fs::create_dir(unreadable.join("record.json")).unwrap();
+        bench.made(record(2));
+        sessions(&bench.store, 3, no_container);
+        assert!(unreadable.join("record.json").is_dir());
+        assert!(matches!(bench.state(2), State::Parked { .. }));
     }
 
     #[test]

@@ -250,12 +250,15 @@ pub enum Standing {
     Damaged,
     /// A newer version wrote it.
     Newer,
+    /// Nothing is known of it: its files are somebody else's, or the disk fails.
+    Unreadable,
 }
 
 impl Standing {
     pub fn of(found: &Found) -> Self {
         match (&found.record, &found.holder) {
             (Err(RecordFlaw::Newer { .. }), _) => Self::Newer,
+            (Err(RecordFlaw::Unreadable(_)), _) => Self::Unreadable,
             (Err(_), Holder::Nobody) => Self::Damaged,
             (_, Holder::Process(_)) => Self::Live,
             (Ok(Record { state, .. }), Holder::Nobody) => match state {
@@ -274,6 +277,7 @@ impl Standing {
             Self::Orphaned => "orphaned",
             Self::Damaged => "damaged",
             Self::Newer => "newer",
+            Self::Unreadable => "unreadable",
         }
     }
 }

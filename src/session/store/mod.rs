@@ -30,6 +30,7 @@ use crate::supervise::owner::Owner;
 use crate::workspace::removal::RemovalError;
 use crate::workspace::bind::placeholder::PlaceholderError;
 use hold::{Hold, HoldError, Holder};
+use nix::libc;
 use record::{Moment, Record, RecordFlaw};
 use std::fs;
 use std::io::{self, Read};
@@ -211,7 +212,8 @@ impl Store {
         }
     }
 
-    /// Everything that is there, oldest first. What vanishes meanwhile is left out.
+    /// Everything that is there, oldest first. What vanishes meanwhile is left out; what can't be read is there all the same, so that
+    /// one session is no reason to know of none.
     pub fn list(&self) -> io::Result<Vec<Found>> {
         let entries = match fs::read_dir(self.sessions_dir()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -224,22 +226,7 @@ impl Store {
             let Ok(session) = SessionId::try_from(name.to_owned()) else {
                 continue;
             };
-            // The holder first: what is held while its record is not there yet is being made.
-            let holder = hold::holder(&path)?;
-            let text = match read_record(&path) {
-                Ok(text) => text,
-                Err(error) if error.kind() == io::ErrorKind::NotADirectory => continue,
-                Err(error) => return Err(error),
-            };
-            if text.is_none() && !path.exists() {
-                continue;
-            }
-            found.push(Found {
-                record: parse(text.as_deref(), &session),
-                session,
-                path,
-                holder,
-            });
+            found.extend(look(session, path)?);
         }
         let created = |found: &Found| found.record.as_ref().map_or(Moment(0), |record| record.created);
         found.sort_by(|one, other| (created(one), &one.session).cmp(&(created(other), &other.session)));
@@ -336,6 +323,29 @@ fn pick<'a>(
         }),
         (None, _) => Err(StoreError::Unknown(wanted.to_owned())),
     }
+}
+
+/// `None`: it is gone, or no session.
+fn look(session: SessionId, path: PathBuf) -> io::Result<Option<Found>> {
+    // The holder first: what is held while its record is not there yet is being made.
+    let looked = hold::holder(&path).and_then(|holder| Ok((holder, read_record(&path)?)));
+    let (holder, record) = match looked {
+        Ok((_, None)) if !path.exists() => return Ok(None),
+        Ok((holder, text)) => (holder, parse(text.as_deref(), &session)),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+        // What this process has run out of says nothing about the session.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
+            return Err(error);
+        }
+        // Somebody may have it.
+        Err(error) => (Holder::Process(None), Err(RecordFlaw::Unreadable(error.to_string()))),
+    };
+    Ok(Some(Found {
+        session,
+        path,
+        record,
+        holder,
+    }))
 }
 
 /// `None`: there is no record.

@@ -268,6 +268,11 @@ pub enum RecordFlaw {
     Damaged(String),
     #[error("it has no record")]
     Missing,
+    /// Nothing is known of it, and nothing is done to it.
+    #[error(
+        "it can't be looked at: {0}; give it back to the user that codex-mcp runs as, or remove it as the one it belongs to"
+    )]
+    Unreadable(String),
 }
 
 #[derive(Serialize)]

@@ -179,3 +179,31 @@ fn records_are_never_torn() {
         }
     });
 }
+
+/// As root nothing is closed to the test; what is no file can't be read by anybody.
+#[test]
+fn one_that_cant_be_read_is_no_reason_to_know_of_none() {
+    let bench = bench();
+    (1..=3).for_each(|byte| drop(bench.store.create(record(byte)).unwrap()));
+    let directory_of = |byte| bench.store.directory_of(&record(byte).session);
+    fs::remove_file(directory_of(1).join(RECORD_FILE)).unwrap();
+    fs::create_dir(directory_of(1).join(RECORD_FILE)).unwrap();
+    let lock = directory_of(2).join(hold::LOCK_FILE);
+    fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink(&lock, &lock).unwrap();
+    // Named like one, and none.
+    fs::write(directory_of(4), "x").unwrap();
+    let found = bench.store.list().unwrap();
+    let readable: Vec<bool> = found.iter().map(|found| found.record.is_ok()).collect();
+    assert_eq!(readable, [false, false, true]);
+    for unreadable in &found[..2] {
+        let flaw = unreadable.record.as_ref().unwrap_err();
+        assert!(matches!(flaw, RecordFlaw::Unreadable(_)), "{flaw}");
+        assert!(flaw.to_string().contains("give it back to the user"), "{flaw}");
+        assert!(bench.store.open(&unreadable.session).is_err());
+        assert!(unreadable.path.exists(), "it was set aside");
+    }
+    let thread = ThreadId::parse("thread-3").unwrap();
+    assert_eq!(bench.store.of_thread(&thread).unwrap(), Some(record(3).session));
+    assert_eq!(bench.store.find(record(1).session.as_str()).unwrap(), record(1).session);
+}
