@@ -43,6 +43,11 @@ use std::time::Duration;
 pub enum SessionError {
     #[error("this server is shutting down and starts nothing more")]
     ShuttingDown,
+    #[error(
+        "session {0} was stopped while it was being started (`codex-mcp sessions stop`); where it was there before, the next reply \
+         starts it again"
+    )]
+    Stopped(SessionId),
     #[error(transparent)]
     Probe(Arc<ProbeError>),
     #[error(transparent)]
@@ -225,6 +230,7 @@ impl SessionError {
             | Self::Failed { .. }
             | Self::Link(_)
             | Self::ShuttingDown
+            | Self::Stopped(_)
             | Self::TurnCancelled => Kind::Lost,
             Self::Files { .. } | Self::Template(_) | Self::Tree(_) => Kind::Internal,
         }

@@ -119,6 +119,7 @@ async fn launch_recorded(
     }
     // Before any secret is read: there may be no room for it.
     let kept = take(&ground.config, &start, &decided, store.clone(), session).await?;
+    let stopped = give_up.child_token();
     let up = ComingUp {
         kept: &kept,
         store: &store,
@@ -126,10 +127,11 @@ async fn launch_recorded(
         start: &start,
         decided: &decided,
         journal: &journal,
-        give_up,
+        give_up: &stopped,
     };
     let spent = before.as_ref().map(|record| record.spent).unwrap_or_default();
-    match up.come_up(&spent, hurry).await {
+    let coming_up = stop_request::obeyed(kept.root(), &stopped, up.come_up(&spent, hurry)).await;
+    match coming_up {
         Ok(up) => Ok(Launched {
             proof: up.proof,
             workspace: up.workspace,
@@ -149,7 +151,11 @@ async fn launch_recorded(
         }),
         Err(error) => {
             undo(kept, before).await;
-            Err(error)
+            // Where this server does not end, nothing else cancelled it.
+            Err(match error {
+                SessionError::ShuttingDown if !give_up.is_cancelled() => SessionError::Stopped(decided.plan.session),
+                other => other,
+            })
         }
     }
 }
@@ -179,8 +185,8 @@ async fn take(
             }
             Begun::Resumed(mut stored) => {
                 stored.container_ended()?;
-                stop_request::withdraw(stored.directory.root())
-                    .and_then(|()| stored.update(|record| record.state = State::Live { turn: None }))
+                stored
+                    .update(|record| record.state = State::Live { turn: None })
                     .map_err(failed)?;
                 Ok(Kept::new(*stored))
             }

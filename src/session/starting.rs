@@ -17,6 +17,7 @@ use crate::session::quota::Quota;
 use crate::session::recover::recover;
 use crate::session::registry::{Inner, Losses, Sessions, StartSession, Urgency};
 use crate::session::stop_order::{StopOrder, StoppedBy};
+use crate::session::stop_request;
 use crate::session::store::now;
 use crate::session::store::path_text::PathText;
 use crate::session::store::record::RecordedWorkspace;
@@ -123,6 +124,12 @@ impl Sessions {
             let session = store.of_thread(&wanted)?;
             let session = session.ok_or(SessionError::UnknownThread(wanted))?;
             let mut stored = store.open_soon(&session)?;
+            let root = stored.directory.root();
+            stop_request::withdraw(root).map_err(|source| SessionError::Files {
+                what: "can't forget an earlier wish for its end in",
+                path: root.to_owned(),
+                source,
+            })?;
             stored.settle(restarts)?;
             Ok::<_, SessionError>(stored)
         })
@@ -133,6 +140,9 @@ impl Sessions {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     () = give_up.cancelled() => return Err(SessionError::ShuttingDown),
+                    () = stop_request::made(stored.directory.root()) => {
+                        return Err(SessionError::Stopped(record.session.clone()));
+                    }
                 }
             }
             Resumption::Refused { .. } if losses == Losses::Forgiven => {}

@@ -165,8 +165,8 @@ fn ended_while_the_workspace_is_copied(lane: Lane, end: End) {
     assert!(world.model.requests().is_empty(), "the launch did not go on");
 }
 
-/// With a client of the engine that tells of a session's `run` and then does as `then` says.
-fn at_run(world: &World, then: &str) -> McpClient {
+/// With a client of the engine that tells of a session's `run` and then does as `then` says, and the call that it is for.
+fn at_run(world: &World, then: &str) -> (McpClient, u64) {
     let told = world.path("run-was-called");
     let path = world.wrap_engine(&format!(
         "case \" $* \" in *\" --interactive \"*) touch {}; {then};; esac\nexec \"$REAL\" \"$@\"\n",
@@ -175,26 +175,43 @@ fn at_run(world: &World, then: &str) -> McpClient {
     let mut client = McpClient::start_in(world, |command| {
         command.env("PATH", &path);
     });
-    client.begin_tool("codex", json!({"prompt": "#text never"}));
+    let call = client.begin_tool("codex", json!({"prompt": "#text never"}));
     comes("the engine's client", || told.exists());
-    client
+    (client, call)
 }
 
 fn ended_while_the_engine_starts(lane: Lane, end: End) {
     let Some(world) = World::new(lane) else { return };
-    let client = at_run(&world, ":");
+    let (client, _) = at_run(&world, ":");
     ends_cleanly(&world, client, end, Came::AThreadPerhaps);
 }
 
 fn ended_while_the_engine_hangs(lane: Lane, end: End) {
     let Some(world) = World::new(lane) else { return };
-    let client = at_run(&world, "exec sleep 1000");
+    let (client, _) = at_run(&world, "exec sleep 1000");
     ends_cleanly(&world, client, end, Came::NoThread);
+}
+
+/// Another process asks, and has not to wait until the engine has come to its senses.
+fn a_start_that_hangs_is_stopped_from_outside(lane: Lane) {
+    let Some(world) = World::new(lane) else { return };
+    let (mut client, call) = at_run(&world, "exec sleep 1000");
+    let ours = world.container_names();
+    let session = world.sessions()[0].session.to_string();
+    let stopped = world.codex_mcp(&["sessions", "stop", &session]).output().unwrap();
+    assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
+    let answer = client.answer(call);
+    let text = answer["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains("was stopped while it was being started"), "{text}");
+    assert_eq!(world.session_directories().len(), 0, "nobody worked in it");
+    assert_eq!(still(lane.containers(), &ours), [""; 0], "a container is left");
+    client.close_stdin();
+    assert!(client.wait().success());
 }
 
 fn ended_while_the_container_comes_up(lane: Lane, end: End) {
     let Some(world) = World::new(lane) else { return };
-    let client = at_run(&world, ":");
+    let (client, _) = at_run(&world, ":");
     comes("the container", || {
         !still(lane.containers(), &world.container_names()).is_empty()
     });
@@ -389,6 +406,21 @@ fn a_hostile_tree_is_removed_with_its_session(lane: Lane) {
     assert_eq!(world.session_directories().len(), 0);
 }
 
+/// Its container runs on for as long as its engine takes to see that the pipe is gone, and nobody has swept.
+fn what_a_killed_server_left_goes_with_its_session(lane: Lane) {
+    let Some(world) = World::new(lane) else { return };
+    let mut client = McpClient::start(&world);
+    sleeping_turn(&mut client, 1005);
+    let ours = world.container_names();
+    let session = world.sessions()[0].session.to_string();
+    client.signal(Signal::SIGKILL);
+    client.wait();
+    let removed = world.codex_mcp(&["sessions", "rm", &session]).output().unwrap();
+    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    assert_eq!(still(lane.containers(), &ours), [""; 0], "a container is left");
+    assert_eq!(world.session_directories().len(), 0);
+}
+
 on_every_lane!(
     end_of_input_ends_everything,
     sigterm_ends_five_live_turns,
@@ -408,4 +440,6 @@ on_every_lane!(
     killing_the_container_ends_the_turn_with_a_reason,
     a_lost_session_keeps_its_changes,
     a_hostile_tree_is_removed_with_its_session,
+    a_start_that_hangs_is_stopped_from_outside,
+    what_a_killed_server_left_goes_with_its_session,
 );
