@@ -3,6 +3,7 @@
 
 use crate::audit::record::Outcome;
 use crate::auth::broker::SessionBroker;
+use crate::auth::broker::budget::ModelUsage;
 use crate::codex::client::{Client, Events, NetworkAccess};
 use crate::codex::error::{ClientError, TurnErrorKind};
 use crate::codex::event::{ThreadId, TurnEnd, TurnEvent, TurnOutcome, Usage};
@@ -32,6 +33,7 @@ use crate::wire::contract::ProcessEnd;
 use crate::wire::link::Ending;
 use crate::workspace::apply::{Applied, Consent};
 use crate::workspace::changes::Changes;
+use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 pub(super) const QUEUE: usize = 16;
 /// How long the guest may take to tell what was used; what it told last is taken then.
 const MEASURING: Duration = Duration::from_millis(500);
+/// How often a running turn's time, tokens and bytes are written down: what a server that is killed has not counted.
+const NOTED_EVERY: Duration = Duration::from_secs(10);
 /// How long after the app-server's stream broke the end of its process or container may take to be known.
 const END_SETTLES: Duration = Duration::from_secs(3);
 
@@ -166,7 +170,7 @@ impl Actor {
                 let _ = reply.send(Err(SessionError::TurnCancelled));
                 continue;
             }
-            let ticket = match self.begin(asked, &prompt).await {
+            let mut ticket = match self.begin(asked, &prompt).await {
                 Ok(ticket) => ticket,
                 Err(error) => {
                     let _ = reply.send(Err(error));
@@ -180,7 +184,7 @@ impl Actor {
                     () = reply.closed() => {}
                 }
             };
-            let turned = self.turn(&prompt, &events, unwanted).await;
+            let turned = self.turn(&prompt, &events, unwanted, &mut ticket).await;
             self.spent.add_wall(ticket.settle());
             let answer = match turned {
                 Turned::Ended(end) => {
@@ -320,6 +324,7 @@ impl Actor {
         prompt: &Prompt,
         watcher: &mpsc::Sender<TurnEvent>,
         unwanted: impl Future<Output = ()>,
+        ticket: &mut TurnTicket,
     ) -> Turned {
         let request = TurnRequest {
             thread: &self.thread,
@@ -335,12 +340,16 @@ impl Actor {
             drop(watcher.try_send(event));
         };
         let turn = run_turn(&self.client, &mut self.events, request, unwanted, &mut watch);
+        let (broker, egress) = (&self.broker, &self.egress);
+        let counted = || (broker.spending().usage, egress.bytes_moved());
+        let noting = note_spent(&self.kept, self.turns, &mut self.spent, ticket, counted);
         let end = tokio::select! {
             biased;
             end = turn => end,
             reason = self.perils.next(&self.journal, &self.kept) => {
                 return Turned::Over(reason);
             }
+            never = noting => match never {},
         };
         match end {
             Ok(end) => {
@@ -398,6 +407,32 @@ impl Perils {
     }
 }
 
+/// Writes down from time to time what a running turn has come to. Dropping the future drops nothing that was counted.
+async fn note_spent(
+    kept: &Kept,
+    turn: u64,
+    spent: &mut SessionSpent,
+    ticket: &mut TurnTicket,
+    counted: impl Fn() -> (ModelUsage, u64),
+) -> Infallible {
+    loop {
+        tokio::time::sleep(NOTED_EVERY).await;
+        spent.add_wall(ticket.so_far());
+        let (model, egress_bytes) = counted();
+        spent.observe(model, egress_bytes);
+        let so_far = *spent;
+        let noted = kept.update(move |record| {
+            // A slow disk may come to it when the turn's end is on record already, which has counted more.
+            if record.state == (State::Live { turn: Some(turn) }) {
+                record.spent = so_far;
+            }
+        });
+        if let Err(error) = noted.await {
+            tracing::debug!(%error, "what a turn has come to so far is not on record");
+        }
+    }
+}
+
 /// Waits until the container or the app-server in it has ended by itself, and says which and why. The container is
 /// asked first: when it goes, so does the app-server.
 async fn lost(container: &mut Container, codex: &mut Ending) -> EndReason {
@@ -434,5 +469,56 @@ async fn hurried(stop: &mut watch::Receiver<Option<StopOrder>>) {
     let at_once = |order: &Option<StopOrder>| order.is_some_and(|order| order.urgency == Urgency::Immediate);
     if stop.wait_for(at_once).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::broker::usage::Tokens;
+    use crate::config::{DayQuota, Origin, QuotaSettings, SessionQuota, Sourced};
+    use crate::session::store::Store;
+    use crate::session::store::fixtures::record;
+    use crate::session::store::record::Record;
+    use crate::supervise::owner::Owner;
+
+    /// As if the server were killed a while later: what counts is what the disk has.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_turn_has_come_to_is_on_record_before_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path(), Owner::of_this_process().unwrap());
+        let kept = Kept::new(store.create(record(1)).unwrap());
+        let settings = QuotaSettings {
+            sessions: Sourced::new(1, Origin::Default),
+            session: SessionQuota::default(),
+            day: DayQuota::default(),
+        };
+        let quota = Quota::open(dir.path(), &settings).unwrap();
+        let mut spent = SessionSpent::default();
+        let mut ticket = quota.admit_turn(&spent).await.unwrap();
+        let live = |turn| move |record: &mut Record| record.state = State::Live { turn };
+        kept.update(live(Some(4))).await.unwrap();
+        let counted = || {
+            let tokens = Tokens { input: 7, output: 1 };
+            let model = ModelUsage {
+                tokens,
+                ..ModelUsage::default()
+            };
+            (model, 90)
+        };
+        let on_disk = || store.list().unwrap()[0].record.clone().unwrap().spent;
+        // Real time, of which a turn's is.
+        std::thread::sleep(Duration::from_millis(20));
+        let noting = note_spent(&kept, 4, &mut spent, &mut ticket, counted);
+        _ = tokio::time::timeout(NOTED_EVERY + NOTED_EVERY / 2, noting).await;
+        let noted = on_disk();
+        assert!(noted.wall_millis >= 20, "{noted:?}");
+        assert_eq!((noted.model.tokens.total(), noted.egress_bytes), (8, 90));
+        assert_eq!(noted, spent);
+        // The turn's end is on record.
+        kept.update(live(None)).await.unwrap();
+        let noting = note_spent(&kept, 4, &mut spent, &mut ticket, || (ModelUsage::default(), 1000));
+        _ = tokio::time::timeout(NOTED_EVERY + NOTED_EVERY / 2, noting).await;
+        assert_eq!(on_disk(), noted);
     }
 }

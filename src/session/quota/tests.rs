@@ -122,6 +122,23 @@ async fn a_turn_that_did_not_begin_or_that_nobody_waited_for_costs_none() {
     assert_eq!((left.left.turns, left.sessions), (Some(1), Some(1)));
 }
 
+/// It may have waited long for the disk that could not take its beginning.
+#[tokio::test]
+async fn a_turn_that_did_not_begin_is_none_and_its_time_was_time() {
+    let bench = Bench::new(DayQuota {
+        turns: bound(9),
+        wall: bound(Duration::from_secs(1000)),
+        ..DayQuota::default()
+    });
+    let quota = bench.server();
+    let mut ticket = quota.admit_turn(&NOTHING).await.unwrap();
+    ticket.since = ticket.since.checked_sub(Duration::from_secs(300)).unwrap();
+    ticket.withdraw();
+    let left = quota.left(&NOTHING).await.day.unwrap().left;
+    assert_eq!(left.turns, Some(9));
+    assert!(left.wall_seconds <= Some(700), "{left:?}");
+}
+
 #[tokio::test]
 async fn what_a_session_spent_is_asked_before_the_day() {
     let bench = Bench::new(DayQuota {
