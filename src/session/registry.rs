@@ -20,7 +20,7 @@ use crate::session::stop_order::{StopOrder, StoppedBy};
 use crate::session::store::Store;
 use crate::session::surroundings::Surroundings;
 use crate::session::sweep;
-use crate::session::upkeep::{Dry, Upkeep};
+use crate::session::upkeep::Upkeep;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -118,14 +118,7 @@ impl Sessions {
             sweep::sweep(&ground.engine, store, ground.config.sessions.restarts.value).await;
         };
         look(Arc::clone(ground)).await;
-        match Upkeep::of(self.store(ground), &self.0.config).prune(Dry::DoIt).await {
-            Ok(removed) if removed.is_empty() => {}
-            Ok(removed) => tracing::info!(
-                removed = removed.len(),
-                "removed sessions that were too old or too much"
-            ),
-            Err(error) => tracing::warn!(%error, "could not look for sessions that are too old or too much"),
-        }
+        Upkeep::of(self.store(ground), &self.0.config).prune_beside(&self.0.tasks, self.0.closing.clone());
         if sweep::needs_second_look(&ground.engine) {
             let (ground, closing) = (Arc::clone(ground), self.0.closing.clone());
             self.0.tasks.spawn(async move {

@@ -21,6 +21,8 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How long a stop waits for whoever has the session. P12 promises its server's own end in less.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -173,6 +175,26 @@ impl Upkeep {
     pub async fn prune(&self, dry: Dry) -> Result<Vec<Removed>, UpkeepError> {
         let (store, keep) = (self.store.clone(), self.keep);
         Ok(blocking(move || prune(&store, keep, dry)).await?)
+    }
+
+    /// [`Self::prune`] for the start of a server, as a task of its own: it walks the files of every session, and nobody who starts one
+    /// waits for that. Nor does the end of the server; a removal that is cut short is finished by the next sweep.
+    pub fn prune_beside(self, tasks: &TaskTracker, closing: CancellationToken) {
+        tasks.spawn(async move {
+            let pruned = tokio::select! {
+                biased;
+                () = closing.cancelled() => return,
+                pruned = self.prune(Dry::DoIt) => pruned,
+            };
+            match pruned {
+                Ok(removed) if removed.is_empty() => {}
+                Ok(removed) => tracing::info!(
+                    removed = removed.len(),
+                    "removed sessions that were too old or too much"
+                ),
+                Err(error) => tracing::warn!(%error, "could not look for sessions that are too old or too much"),
+            }
+        });
     }
 }
 
@@ -414,5 +436,27 @@ mod tests {
         let end = async |_: &ContainerName| panic!("nothing is left of its container");
         upkeep.remove(record(1).session.as_str(), end).await.unwrap();
         assert!(upkeep.store.list().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn pruning_at_a_start_keeps_neither_the_start_nor_the_end_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut upkeep = upkeep(&dir);
+        upkeep.keep.bytes = 0;
+        drop(upkeep.store.create(parked(1)).unwrap());
+        let store = upkeep.store.clone();
+        let tasks = TaskTracker::new();
+        tasks.close();
+        upkeep.clone().prune_beside(&tasks, CancellationToken::new());
+        // Nothing has run yet of what was only begun.
+        assert_eq!(store.list().unwrap().len(), 1);
+        tasks.wait().await;
+        assert!(store.list().unwrap().is_empty());
+        let closing = CancellationToken::new();
+        closing.cancel();
+        drop(store.create(parked(2)).unwrap());
+        upkeep.prune_beside(&tasks, closing);
+        tasks.wait().await;
+        assert_eq!(store.list().unwrap().len(), 1);
     }
 }
