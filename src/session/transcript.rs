@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -153,12 +153,18 @@ impl LogFile {
         let (mut file, written) = match self.open.take() {
             Some(open) => open,
             None => {
-                let file = OpenOptions::new()
+                let mut file = OpenOptions::new()
+                    .read(true)
                     .append(true)
                     .create(true)
                     .mode(0o600)
                     .open(&self.path)?;
-                let length = file.metadata()?.len();
+                let mut length = file.metadata()?.len();
+                if is_torn(&file, length)? {
+                    // What a crash cut short stays a line of its own, and takes none along that comes after it.
+                    file.write_all(b"\n")?;
+                    length += 1;
+                }
                 (file, length)
             }
         };
@@ -170,6 +176,16 @@ impl LogFile {
         }
         fs::rename(&self.path, &self.older)
     }
+}
+
+/// Whether the last line has no end.
+fn is_torn(file: &File, length: u64) -> io::Result<bool> {
+    let Some(last) = length.checked_sub(1) else {
+        return Ok(false);
+    };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
 }
 
 /// The lines of a session's log, oldest first. A line that a crash cut short is left out.
@@ -247,5 +263,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(FILE), "{\"type\":\"prompt\"}\n{\"type\":\"pro").unwrap();
         assert_eq!(read(dir.path()).unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_was_cut_short_takes_none_along_that_follows() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), "{\"n\":1}\n{\"n\":").unwrap();
+        // A server, and the one after it.
+        for number in [2, 3] {
+            LogFile::new(dir.path()).write(&json!({"n": number})).unwrap();
+        }
+        let numbers: Vec<Value> = read(dir.path()).unwrap().iter().map(|line| line["n"].clone()).collect();
+        assert_eq!(numbers, [1, 2, 3]);
+        let text = fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert_eq!(text, "{\"n\":1}\n{\"n\":\n{\"n\":2}\n{\"n\":3}\n");
     }
 }
