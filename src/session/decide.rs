@@ -11,6 +11,7 @@ use crate::session::error::SessionError;
 use crate::session::ground::Ground;
 use crate::session::registry::StartSession;
 use crate::session::secrets;
+use crate::session::store;
 use crate::workspace::apply::hooks;
 use crate::workspace::bind::placeholder::PlaceholderRecord;
 use crate::workspace::bind::{self, facts};
@@ -61,7 +62,7 @@ pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -
         }
     };
     let request = Request {
-        session_dir: config.state_dir.value.join("sessions").join(session.as_str()),
+        session_dir: store::session_dir(&config.state_dir.value, &session),
         session,
         secrets,
         workspace,

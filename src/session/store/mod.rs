@@ -134,7 +134,7 @@ impl Store {
     }
 
     pub fn directory_of(&self, session: &SessionId) -> PathBuf {
-        self.sessions_dir().join(session.as_str())
+        session_dir(&self.state_dir, session)
     }
 
     /// Makes the directory of a new session and writes its record, before anything else is in it.
@@ -293,6 +293,11 @@ impl Store {
         fs::rename(root, &aside).map_err(failed)?;
         Ok(aside)
     }
+}
+
+/// Where a session's files are, also of one that is only planned.
+pub fn session_dir(state_dir: &Path, session: &SessionId) -> PathBuf {
+    state_dir.join(SESSIONS).join(session.as_str())
 }
 
 fn thread_of(found: &Found) -> Option<&ThreadId> {
