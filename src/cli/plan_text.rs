@@ -144,7 +144,7 @@ fn limit_rows(config: &Config, plan: &LaunchPlan) -> Vec<Row> {
 
 /// What is bounded; a day's bounds are those of all sessions together.
 fn quota_rows(quota: &QuotaSettings) -> Vec<Row> {
-    let (session, day) = (&quota.session, &quota.day);
+    let (session, day) = (&quota.session, &quota.day.spendable);
     let count = |name: &str, bound: &Option<Sourced<u64>>| bound.as_ref().map(|bound| sourced(name, bound));
     let size = |name: &str, bound: &Option<Sourced<ByteSize>>| bound.as_ref().map(|bound| sourced(name, bound));
     let time = |name: &str, bound: &Option<Sourced<Duration>>| {
@@ -158,7 +158,7 @@ fn quota_rows(quota: &QuotaSettings) -> Vec<Row> {
         count("requests a session", &session.requests),
         time("wall a session", &session.wall),
         size("egress a session", &session.egress),
-        count("sessions a day", &day.sessions),
+        count("sessions a day", &quota.day.sessions),
         count("turns a day", &day.turns),
         count("tokens a day", &day.tokens),
         count("requests a day", &day.requests),
@@ -462,8 +462,8 @@ mod tests {
             line: 4,
         };
         config.quota.session.wall = Some(Sourced::new(Duration::from_secs(5400), Origin::Default));
-        config.quota.day.turns = Some(Sourced::new(50, day.clone()));
-        config.quota.day.egress = Some(Sourced::new("5g".parse().unwrap(), day));
+        config.quota.day.spendable.turns = Some(Sourced::new(50, day.clone()));
+        config.quota.day.spendable.egress = Some(Sourced::new("5g".parse().unwrap(), day));
         let text = human(&config, &plan(&config), &command());
         let (_, quotas) = text.split_once("\nquotas").unwrap();
         insta::assert_snapshot!(quotas.split_once("\n\n").unwrap().0);

@@ -53,7 +53,7 @@ pub use error::ConfigError;
 pub use load::load;
 pub use origin::{Origin, Sourced};
 pub use provider::Provider;
-pub use quota::{DayQuota, QuotaSettings, SessionQuota};
+pub use quota::{DayQuota, QuotaSettings, Spendable};
 pub use resolve::ConfigFlags;
 pub use secret_source::SecretSource;
 pub use sessions::SessionsSettings;

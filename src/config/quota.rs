@@ -10,22 +10,9 @@ use std::time::Duration;
 pub struct QuotaSettings {
     /// Containers at once, over all servers of one state directory.
     pub sessions: Sourced<u32>,
-    pub session: SessionQuota,
+    /// One session over its life, all its containers together.
+    pub session: Spendable,
     pub day: DayQuota,
-}
-
-/// What one session may spend over its life, all its containers together.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct SessionQuota {
-    pub turns: Option<Sourced<u64>>,
-    /// Tokens in and out together, as the provider counts them.
-    pub tokens: Option<Sourced<u64>>,
-    /// Requests to the model.
-    pub requests: Option<Sourced<u64>>,
-    /// For which its turns ran.
-    pub wall: Option<Sourced<Duration>>,
-    /// Bytes of its commands' connections, both directions together.
-    pub egress: Option<Sourced<ByteSize>>,
 }
 
 /// What all sessions of one state directory may spend together in one day, which is one of UTC.
@@ -33,9 +20,20 @@ pub struct SessionQuota {
 pub struct DayQuota {
     /// Sessions begun.
     pub sessions: Option<Sourced<u64>>,
+    #[serde(flatten)]
+    pub spendable: Spendable,
+}
+
+/// What a session spends, and a day with it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Spendable {
     pub turns: Option<Sourced<u64>>,
+    /// Tokens in and out together, as the provider counts them.
     pub tokens: Option<Sourced<u64>>,
+    /// Requests to the model.
     pub requests: Option<Sourced<u64>>,
+    /// For which turns ran.
     pub wall: Option<Sourced<Duration>>,
+    /// Bytes of commands' connections, both directions together.
     pub egress: Option<Sourced<ByteSize>>,
 }

@@ -2,7 +2,7 @@
 
 use crate::config::network::EgressLimits;
 use crate::config::quantity::ByteSize;
-use crate::config::{SessionQuota, Sourced};
+use crate::config::{Sourced, Spendable};
 use std::fmt;
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub struct SessionBounds {
 }
 
 impl SessionBounds {
-    pub fn new(limits: EgressLimits, quota: &SessionQuota, before: u64, day: Arc<dyn Allowance>) -> Self {
+    pub fn new(limits: EgressLimits, quota: &Spendable, before: u64, day: Arc<dyn Allowance>) -> Self {
         Self {
             limits,
             quota: quota.egress.clone(),

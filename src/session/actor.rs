@@ -476,7 +476,7 @@ async fn hurried(stop: &mut watch::Receiver<Option<StopOrder>>) {
 mod tests {
     use super::*;
     use crate::auth::broker::usage::Tokens;
-    use crate::config::{DayQuota, Origin, QuotaSettings, SessionQuota, Sourced};
+    use crate::config::{DayQuota, Origin, QuotaSettings, Sourced, Spendable};
     use crate::session::store::Store;
     use crate::session::store::fixtures::record;
     use crate::session::store::record::Record;
@@ -490,7 +490,7 @@ mod tests {
         let kept = Kept::new(store.create(record(1)).unwrap());
         let settings = QuotaSettings {
             sessions: Sourced::new(1, Origin::Default),
-            session: SessionQuota::default(),
+            session: Spendable::default(),
             day: DayQuota::default(),
         };
         let quota = Quota::open(dir.path(), &settings).unwrap();

@@ -6,7 +6,7 @@
 
 use crate::auth::broker::purse::{Purse, Refused};
 use crate::auth::broker::usage::{Tokens, UsageReader};
-use crate::config::{Origin, SessionQuota, Sourced};
+use crate::config::{Origin, Sourced, Spendable};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -77,12 +77,12 @@ impl Bound {
 /// One session's account.
 #[derive(Debug)]
 struct Budget {
-    quota: SessionQuota,
+    quota: Spendable,
     usage: ModelUsage,
 }
 
 impl Budget {
-    fn new(quota: SessionQuota, usage: ModelUsage) -> Self {
+    fn new(quota: Spendable, usage: ModelUsage) -> Self {
         Self { quota, usage }
     }
 
@@ -157,7 +157,7 @@ pub struct Account {
 
 impl Account {
     /// `before`: what the session has used in containers before this one.
-    pub fn new(quota: SessionQuota, before: ModelUsage, purse: Option<Arc<dyn Purse>>) -> Self {
+    pub fn new(quota: Spendable, before: ModelUsage, purse: Option<Arc<dyn Purse>>) -> Self {
         Self {
             budget: Arc::new(Mutex::new(Budget::new(quota, before))),
             purse,
@@ -277,10 +277,10 @@ mod tests {
 
     fn budget(tokens: Option<u64>, requests: Option<u64>) -> Budget {
         let bound = |value: Option<u64>| value.map(|value| Sourced::new(value, Origin::Default));
-        let quota = SessionQuota {
+        let quota = Spendable {
             tokens: bound(tokens),
             requests: bound(requests),
-            ..SessionQuota::default()
+            ..Spendable::default()
         };
         Budget::new(quota, ModelUsage::default())
     }

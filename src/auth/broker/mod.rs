@@ -32,7 +32,7 @@ use crate::auth::destination::Destination;
 use crate::auth::secret::SecretReader;
 use crate::auth::upstream::Upstream;
 use crate::config::quantity::ProviderName;
-use crate::config::{Config, SessionQuota, WebSearch};
+use crate::config::{Config, Spendable, WebSearch};
 use crate::redact::Redactor;
 use crate::wire::patient::Patient;
 use budget::{Account, ModelUsage, Spending};
@@ -78,7 +78,7 @@ pub struct Broker {
 pub struct SessionTerms {
     pub provider: ProviderName,
     pub web_search: WebSearch,
-    pub quota: SessionQuota,
+    pub quota: Spendable,
     /// What the session has used in containers before this one.
     pub before: ModelUsage,
     /// `None`: nobody counts over sessions.

@@ -55,7 +55,7 @@ fn terms(provider: &str) -> SessionTerms {
     SessionTerms {
         provider: name(provider),
         web_search: WebSearch::Disabled,
-        quota: SessionQuota::default(),
+        quota: Spendable::default(),
         before: ModelUsage::default(),
         purse: None,
         witness: Arc::new(Record::Kept(Mutex::default())),

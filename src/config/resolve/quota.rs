@@ -6,7 +6,7 @@ use crate::config::key::{self, Key};
 use crate::config::layer::{Scalar, Values};
 use crate::config::origin::Sourced;
 use crate::config::quantity::{ByteSize, Period};
-use crate::config::quota::{DayQuota, QuotaSettings, SessionQuota};
+use crate::config::quota::{DayQuota, QuotaSettings, Spendable};
 use std::num::NonZeroU64;
 use std::time::Duration;
 use toml::Spanned;
@@ -20,7 +20,7 @@ impl Stack<'_> {
     pub(super) fn quota(&self) -> Result<QuotaSettings, ConfigError> {
         Ok(QuotaSettings {
             sessions: self.number(key::QUOTA_SESSIONS, |v| v.quota.sessions.as_ref(), 1..=MOST_SESSIONS)?,
-            session: SessionQuota {
+            session: Spendable {
                 turns: self.bound(key::QUOTA_SESSION_TURNS, |v| v.quota.session.turns.as_ref())?,
                 tokens: self.bound(key::QUOTA_SESSION_TOKENS, |v| v.quota.session.tokens.as_ref())?,
                 requests: self.bound(key::QUOTA_SESSION_REQUESTS, |v| v.quota.session.requests.as_ref())?,
@@ -29,11 +29,13 @@ impl Stack<'_> {
             },
             day: DayQuota {
                 sessions: self.bound(key::QUOTA_DAY_SESSIONS, |v| v.quota.day.sessions.as_ref())?,
-                turns: self.bound(key::QUOTA_DAY_TURNS, |v| v.quota.day.turns.as_ref())?,
-                tokens: self.bound(key::QUOTA_DAY_TOKENS, |v| v.quota.day.tokens.as_ref())?,
-                requests: self.bound(key::QUOTA_DAY_REQUESTS, |v| v.quota.day.requests.as_ref())?,
-                wall: self.time_bound(key::QUOTA_DAY_WALL, |v| v.quota.day.wall.as_ref())?,
-                egress: self.size_bound(key::QUOTA_DAY_EGRESS, |v| v.quota.day.egress.as_ref())?,
+                spendable: Spendable {
+                    turns: self.bound(key::QUOTA_DAY_TURNS, |v| v.quota.day.turns.as_ref())?,
+                    tokens: self.bound(key::QUOTA_DAY_TOKENS, |v| v.quota.day.tokens.as_ref())?,
+                    requests: self.bound(key::QUOTA_DAY_REQUESTS, |v| v.quota.day.requests.as_ref())?,
+                    wall: self.time_bound(key::QUOTA_DAY_WALL, |v| v.quota.day.wall.as_ref())?,
+                    egress: self.size_bound(key::QUOTA_DAY_EGRESS, |v| v.quota.day.egress.as_ref())?,
+                },
             },
         })
     }
@@ -64,9 +66,12 @@ mod tests {
         assert_eq!(quota.sessions.value, 4);
         let shown = |bound: Option<crate::config::Sourced<u64>>| bound.map(|b| format!("{} {}", b.value, b.origin));
         assert_eq!(shown(quota.session.turns).as_deref(), Some("10 /u.toml:4"));
-        assert_eq!(shown(quota.day.turns).as_deref(), Some("50 /u.toml:7"));
+        assert_eq!(shown(quota.day.spendable.turns).as_deref(), Some("50 /u.toml:7"));
         assert_eq!(quota.session.wall.map(|wall| wall.value.as_secs()), Some(7200));
-        assert_eq!(quota.day.egress.map(|egress| egress.value.bytes()), Some(1 << 30));
+        assert_eq!(
+            quota.day.spendable.egress.map(|egress| egress.value.bytes()),
+            Some(1 << 30)
+        );
         assert_eq!((quota.day.sessions, quota.session.egress), (None, None));
     }
 

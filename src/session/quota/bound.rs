@@ -2,7 +2,7 @@
 
 use crate::config::key::{self, Key};
 use crate::config::quantity::{ByteSize, Period};
-use crate::config::{DayQuota, Origin, SessionQuota, Sourced};
+use crate::config::{DayQuota, Origin, Sourced, Spendable};
 use crate::session::quota::count::{Counts, DayCounts, Dimension, millis};
 use crate::session::quota::day::Day;
 use serde::Serialize;
@@ -58,20 +58,8 @@ pub struct Bounds {
     egress: Option<Limit>,
 }
 
-impl From<&SessionQuota> for Bounds {
-    fn from(quota: &SessionQuota) -> Self {
-        Self {
-            turns: Limit::count(&quota.turns),
-            tokens: Limit::count(&quota.tokens),
-            requests: Limit::count(&quota.requests),
-            wall: Limit::time(&quota.wall),
-            egress: Limit::size(&quota.egress),
-        }
-    }
-}
-
-impl From<&DayQuota> for Bounds {
-    fn from(quota: &DayQuota) -> Self {
+impl From<&Spendable> for Bounds {
+    fn from(quota: &Spendable) -> Self {
         Self {
             turns: Limit::count(&quota.turns),
             tokens: Limit::count(&quota.tokens),
@@ -127,7 +115,7 @@ impl From<&DayQuota> for DayBounds {
     fn from(quota: &DayQuota) -> Self {
         Self {
             sessions: Limit::count(&quota.sessions),
-            bounds: quota.into(),
+            bounds: (&quota.spendable).into(),
         }
     }
 }

@@ -97,7 +97,7 @@ impl Keeper {
         clock: impl Fn() -> Duration + Send + 'static,
     ) -> Result<Self, Unstarted> {
         let bytes = Arc::new(Mutex::new(Bytes {
-            limit: quota.egress.clone(),
+            limit: quota.spendable.egress.clone(),
             pending: 0,
             // Until the count is known there is nothing to give away.
             left: 0,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{DayQuota, Origin, SessionQuota, Sourced};
+use crate::config::{DayQuota, Origin, Sourced, Spendable};
 use serde_json::json;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
@@ -11,7 +11,7 @@ fn bound<T>(value: T) -> Option<Sourced<T>> {
     Some(Sourced::new(value, Origin::Default))
 }
 
-fn settings(session: SessionQuota, day: DayQuota) -> QuotaSettings {
+fn settings(session: Spendable, day: DayQuota) -> QuotaSettings {
     QuotaSettings {
         sessions: Sourced::new(32, Origin::Default),
         session,
@@ -26,11 +26,15 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(day: DayQuota) -> Self {
+    fn new(spendable: Spendable) -> Self {
+        let day = DayQuota {
+            sessions: None,
+            spendable,
+        };
         Self {
             dir: tempfile::tempdir().unwrap(),
             clock: Arc::new(AtomicU64::new(NOON)),
-            settings: settings(SessionQuota::default(), day),
+            settings: settings(Spendable::default(), day),
         }
     }
 
@@ -74,9 +78,9 @@ fn spent(result: Result<TurnTicket, QuotaError>) -> Spent {
 
 #[tokio::test]
 async fn two_servers_share_a_day_and_it_renews_at_midnight() {
-    let bench = Bench::new(DayQuota {
+    let bench = Bench::new(Spendable {
         turns: bound(3),
-        ..DayQuota::default()
+        ..Spendable::default()
     });
     let (first, second) = (bench.server(), bench.server());
     for server in [&first, &second, &first] {
@@ -101,11 +105,11 @@ async fn two_servers_share_a_day_and_it_renews_at_midnight() {
 
 #[tokio::test]
 async fn a_turn_that_did_not_begin_or_that_nobody_waited_for_costs_none() {
-    let bench = Bench::new(DayQuota {
+    let mut bench = Bench::new(Spendable {
         turns: bound(1),
-        sessions: bound(1),
-        ..DayQuota::default()
+        ..Spendable::default()
     });
+    bench.settings.day.sessions = bound(1);
     let quota = bench.server();
     quota.admit_turn(&NOTHING).await.unwrap().withdraw();
     quota.admit_session().await.unwrap();
@@ -125,10 +129,10 @@ async fn a_turn_that_did_not_begin_or_that_nobody_waited_for_costs_none() {
 /// It may have waited long for the disk that could not take its beginning.
 #[tokio::test]
 async fn a_turn_that_did_not_begin_is_none_and_its_time_was_time() {
-    let bench = Bench::new(DayQuota {
+    let bench = Bench::new(Spendable {
         turns: bound(9),
         wall: bound(Duration::from_secs(1000)),
-        ..DayQuota::default()
+        ..Spendable::default()
     });
     let quota = bench.server();
     let mut ticket = quota.admit_turn(&NOTHING).await.unwrap();
@@ -141,16 +145,16 @@ async fn a_turn_that_did_not_begin_is_none_and_its_time_was_time() {
 
 #[tokio::test]
 async fn what_a_session_spent_is_asked_before_the_day() {
-    let bench = Bench::new(DayQuota {
+    let bench = Bench::new(Spendable {
         turns: bound(9),
-        ..DayQuota::default()
+        ..Spendable::default()
     });
     let quota = Quota::with_clock(
         bench.dir.path(),
         &settings(
-            SessionQuota {
+            Spendable {
                 turns: bound(2),
-                ..SessionQuota::default()
+                ..Spendable::default()
             },
             bench.settings.day.clone(),
         ),
@@ -175,10 +179,10 @@ async fn what_a_session_spent_is_asked_before_the_day() {
 
 #[tokio::test]
 async fn the_broker_asks_and_tells_the_day() {
-    let bench = Bench::new(DayQuota {
+    let bench = Bench::new(Spendable {
         tokens: bound(100),
         requests: bound(5),
-        ..DayQuota::default()
+        ..Spendable::default()
     });
     let (first, second) = (bench.server(), bench.server());
     let purse = first.purse();
@@ -201,9 +205,9 @@ async fn the_broker_asks_and_tells_the_day() {
 
 #[tokio::test]
 async fn bytes_are_cut_where_they_end_and_are_the_days() {
-    let bench = Bench::new(DayQuota {
+    let bench = Bench::new(Spendable {
         egress: bound("1k".parse().unwrap()),
-        ..DayQuota::default()
+        ..Spendable::default()
     });
     let (first, second) = (bench.server(), bench.server());
     let allowance = first.allowance();
@@ -226,9 +230,9 @@ async fn bytes_are_cut_where_they_end_and_are_the_days() {
 
 #[tokio::test]
 async fn bytes_are_written_without_anybody_asking() {
-    let bench = Bench::new(DayQuota {
+    let bench = Bench::new(Spendable {
         egress: bound("1g".parse().unwrap()),
-        ..DayQuota::default()
+        ..Spendable::default()
     });
     let (first, second) = (bench.server(), bench.server());
     // A few wait for their second, many do not.
@@ -246,11 +250,11 @@ async fn bytes_are_written_without_anybody_asking() {
 
 #[tokio::test]
 async fn the_last_to_go_writes_what_is_left_to_write() {
-    let bench = Bench::new(DayQuota {
+    let bench = Bench::new(Spendable {
         wall: bound(Duration::from_secs(3600)),
         tokens: bound(100),
         egress: bound("1k".parse().unwrap()),
-        ..DayQuota::default()
+        ..Spendable::default()
     });
     let quota = bench.server();
     quota.purse().settle(Tokens { input: 7, output: 0 });
@@ -264,9 +268,9 @@ async fn the_last_to_go_writes_what_is_left_to_write() {
 
 #[tokio::test]
 async fn the_time_of_a_turn_is_counted_when_it_is_asked_for_and_when_it_ends() {
-    let bench = Bench::new(DayQuota {
+    let bench = Bench::new(Spendable {
         wall: bound(Duration::from_secs(1000)),
-        ..DayQuota::default()
+        ..Spendable::default()
     });
     let quota = bench.server();
     let mut ticket = quota.admit_turn(&NOTHING).await.unwrap();
@@ -283,10 +287,10 @@ async fn the_time_of_a_turn_is_counted_when_it_is_asked_for_and_when_it_ends() {
 
 #[tokio::test]
 async fn a_damaged_count_refuses_what_it_bounds_and_nothing_else() {
-    let bench = Bench::new(DayQuota {
+    let bench = Bench::new(Spendable {
         turns: bound(9),
         egress: bound("1k".parse().unwrap()),
-        ..DayQuota::default()
+        ..Spendable::default()
     });
     bench.write("2026-11-28.json", "{");
     let quota = bench.server();
@@ -311,9 +315,9 @@ async fn a_damaged_count_refuses_what_it_bounds_and_nothing_else() {
 
 #[tokio::test]
 async fn what_cant_be_counted_now_is_counted_later() {
-    let bench = Bench::new(DayQuota {
+    let bench = Bench::new(Spendable {
         turns: bound(9),
-        ..DayQuota::default()
+        ..Spendable::default()
     });
     bench.write("2026-11-28.json", "{\"version\":9}");
     let quota = bench.server();

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 async fn what_a_request_cost_is_counted_and_a_spent_budget_sends_nothing() {
     let mut bench = bench().await;
     let address = bench.listener.local_addr().unwrap();
-    let quota = SessionQuota {
+    let quota = Spendable {
         tokens: Some(Sourced::new(100, Origin::Default)),
-        ..SessionQuota::default()
+        ..Spendable::default()
     };
     let terms = SessionTerms {
         quota,
@@ -156,9 +156,9 @@ async fn what_all_share_is_asked_before_a_request_and_told_after_it() {
     let address = bench.listener.local_addr().unwrap();
     let shared = Arc::new(Shared::default());
     let of_session = |witness| SessionTerms {
-        quota: SessionQuota {
+        quota: Spendable {
             requests: Some(Sourced::new(12, Origin::Default)),
-            ..SessionQuota::default()
+            ..Spendable::default()
         },
         before: ModelUsage {
             requests: 10,

@@ -11,10 +11,12 @@ fn at(line: usize) -> Origin {
 fn day_quota() -> DayQuota {
     DayQuota {
         sessions: Some(Sourced::new(2, at(3))),
-        turns: Some(Sourced::new(50, at(4))),
-        wall: Some(Sourced::new(Duration::from_secs(5400), at(5))),
-        egress: Some(Sourced::new("5g".parse().unwrap(), at(6))),
-        ..DayQuota::default()
+        spendable: Spendable {
+            turns: Some(Sourced::new(50, at(4))),
+            wall: Some(Sourced::new(Duration::from_secs(5400), at(5))),
+            egress: Some(Sourced::new("5g".parse().unwrap(), at(6))),
+            ..Spendable::default()
+        },
     }
 }
 
@@ -82,9 +84,9 @@ fn a_spent_day_says_when_it_renews() {
 
 #[test]
 fn a_spent_session_does_not_renew() {
-    let quota = SessionQuota {
+    let quota = Spendable {
         wall: Some(Sourced::new(Duration::from_secs(7200), at(9))),
-        ..SessionQuota::default()
+        ..Spendable::default()
     };
     let used = Counts {
         wall_millis: 7_200_000,
@@ -123,7 +125,7 @@ fn what_is_left_is_said_only_of_what_is_bounded() {
         },
     };
     let day = DayBounds::from(&day_quota()).left(&used, Day::parse("2026-11-29").unwrap());
-    let none = Bounds::from(&SessionQuota::default()).left(&used.counts);
+    let none = Bounds::from(&Spendable::default()).left(&used.counts);
     assert_eq!(
         serde_json::to_value(QuotaLeft::new(none, day)).unwrap(),
         json!({"day": {
