@@ -9,7 +9,6 @@ use crate::session::store::hold::{Hold, HoldError};
 use crate::session::store::record::{self, Record, State};
 use crate::supervise::owner::Owner;
 use crate::workspace::bind::placeholder::{self, Placeholders};
-use crate::workspace::removal::RemovalError;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
