@@ -270,7 +270,8 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
 /// Files that only exist under `#[cfg(test)]`, by the names that we give them.
 fn is_test_code(path: &Path) -> bool {
     let name = path.file_name().unwrap().to_str().unwrap();
-    name == "fixtures.rs" || name.ends_with("tests.rs")
+    let inside = path.strip_prefix(root().join("src")).unwrap();
+    name == "fixtures.rs" || name.ends_with("tests.rs") || inside.iter().any(|part| part == "tests")
 }
 
 /// `src/ROOM/…` → ROOM; main.rs and lib.rs belong to none.

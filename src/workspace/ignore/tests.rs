@@ -136,7 +136,7 @@ fn below(all: &BTreeSet<PathBuf>, directory: &str) -> BTreeSet<PathBuf> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
 
     /// Git is asked once about many trees, each in a directory of its own: to start it takes longest.
     #[test]
