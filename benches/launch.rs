@@ -20,6 +20,7 @@ mod support;
 
 use codex_mcp::engine::argv;
 use codex_mcp::scripted_model::{Access, ScriptedModel};
+use codex_mcp::session::copying::Copying;
 use codex_mcp::session::ground::Ground;
 use codex_mcp::session::registry::{Sessions, Urgency};
 use codex_mcp::supervise::command::CommandLine;
@@ -108,7 +109,7 @@ fn fill(workspace: &Path) {
 fn launch(runtime: &Runtime, sessions: &Sessions, way: &mut Way) {
     let start = Instant::now();
     let session = runtime
-        .block_on(sessions.start(session::request(), session::asked()))
+        .block_on(sessions.start(session::request(), session::asked(), Copying::unwatched()))
         .unwrap();
     way.started.add(start.elapsed());
     let start = Instant::now();

@@ -3,10 +3,13 @@
 
 use crate::image::progress::Progress;
 use crate::wire::untrusted::Untrusted;
+use crate::workspace::copy;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+const WORTH_A_LOOK: Duration = Duration::from_secs(1);
 
 /// What fits this process's stderr.
 pub fn for_stderr() -> Arc<dyn Progress> {
@@ -14,6 +17,32 @@ pub fn for_stderr() -> Arc<dyn Progress> {
         Arc::new(Bar::new())
     } else {
         Arc::new(PlainSteps)
+    }
+}
+
+/// How far the copy of a folder is, from its second second on: most are over before they are worth a look.
+#[derive(Default)]
+pub struct CopyBar {
+    began: Option<Instant>,
+    shown: Option<Arc<dyn Progress>>,
+}
+
+impl CopyBar {
+    pub fn at(&mut self, done: copy::Progress) {
+        let began = *self.began.get_or_insert_with(Instant::now);
+        if self.shown.is_none() && began.elapsed() >= WORTH_A_LOOK {
+            let shown = for_stderr();
+            shown.step("copying the folder");
+            self.shown = Some(shown);
+        }
+        if let Some(shown) = &self.shown {
+            shown.bytes(done.bytes, done.total_bytes);
+        }
+    }
+
+    /// Clears the line.
+    pub fn end(&mut self) {
+        self.shown = None;
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::LaunchFlags;
+use crate::cli::progress::CopyBar;
 use crate::cli::render::{self, Commentary};
 use crate::cli::style::{DIM, Line, WARNING};
 use crate::cli::{configure, current_dir, json_lines, output, surroundings};
@@ -13,11 +14,13 @@ use crate::codex::event::{ThreadId, TurnEvent};
 use crate::codex::prompt::{MAX_PROMPT_CHARS, Prompt, PromptError};
 use crate::plan::request::WorkspaceAccess;
 use crate::session::asked::Asked;
+use crate::session::copying::Copying;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
 use crate::session::registry::{Losses, Sessions, StartSession, Urgency};
 use crate::session::turn::TurnReport;
 use crate::workspace::changes::Changes;
+use crate::workspace::copy::Progress;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -262,16 +265,23 @@ async fn session(
 ) -> Result<Finished, SessionError> {
     let size = prompt.as_str().len() as u64;
     let asked = Asked::by_command_line(task.name(), BTreeMap::from([("prompt".to_owned(), size)]));
-    let launching = async {
+    let (copying, mut copied) = Copying::watched();
+    let asking = asked.clone();
+    let launching = async move {
         match task {
-            Task::Start(start) => sessions.start(*start, asked.clone()).await,
-            Task::Continue(thread) => sessions.take_up(&thread, Losses::Forgiven, asked.clone()).await,
+            Task::Start(start) => sessions.start(*start, asking, copying).await,
+            Task::Continue(thread) => sessions.take_up(&thread, Losses::Forgiven, asking).await,
         }
     };
-    let session = tokio::select! {
-        // Dropping the launch gives it up.
-        () = interrupt.cancelled() => return Err(SessionError::TurnCancelled),
-        started = launching => started?,
+    tokio::pin!(launching);
+    let session = loop {
+        tokio::select! {
+            biased;
+            // Dropping the launch gives it up.
+            () = interrupt.cancelled() => return Err(SessionError::TurnCancelled),
+            started = &mut launching => break started?,
+            Ok(()) = copied.changed() => view.copying(*copied.borrow_and_update()),
+        }
     };
     view.started(session.thread(), session.report());
     let (sender, mut events) = mpsc::channel(EVENT_BACKLOG);
@@ -302,7 +312,7 @@ async fn session(
 
 /// Who is looking.
 enum View {
-    Human(Commentary),
+    Human(Commentary, CopyBar),
     Json,
 }
 
@@ -310,20 +320,29 @@ impl View {
     fn new(json: bool) -> Self {
         match json {
             true => Self::Json,
-            false => Self::Human(Commentary::default()),
+            false => Self::Human(Commentary::default(), CopyBar::default()),
         }
     }
 
-    fn started(&self, thread: &ThreadId, report: &LaunchReport) {
+    fn copying(&mut self, done: Progress) {
+        if let Self::Human(_, copy) = self {
+            copy.at(done);
+        }
+    }
+
+    fn started(&mut self, thread: &ThreadId, report: &LaunchReport) {
         match self {
-            Self::Human(_) => output::comment(&render::launched(report)),
+            Self::Human(_, copy) => {
+                copy.end();
+                output::comment(&render::launched(report));
+            }
             Self::Json => json_line(&json_lines::session(thread, report)),
         }
     }
 
     fn event(&mut self, event: &TurnEvent) {
         match self {
-            Self::Human(commentary) => output::comment(&commentary.event(event)),
+            Self::Human(commentary, _) => output::comment(&commentary.event(event)),
             Self::Json => json_line(&json_lines::event(event)),
         }
     }
@@ -338,7 +357,7 @@ impl View {
         } = finished;
         let end = &turn.end;
         let written = match self {
-            Self::Human(commentary) => {
+            Self::Human(commentary, _) => {
                 output::comment(&commentary.finish(&end.answer));
                 let answer = end.answer.to_string();
                 let written = match answer.trim_end() {
@@ -370,9 +389,10 @@ impl View {
         }
     }
 
-    fn failed(self, failure: &Failure) -> Exit {
-        if let Self::Json = self {
-            json_line(&json_lines::error(failure));
+    fn failed(mut self, failure: &Failure) -> Exit {
+        match &mut self {
+            Self::Human(_, copy) => copy.end(),
+            Self::Json => json_line(&json_lines::error(failure)),
         }
         output::failure(failure)
     }

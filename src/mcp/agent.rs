@@ -4,6 +4,7 @@
 use crate::codex::event::{ThreadId, TurnEvent};
 use crate::codex::prompt::Prompt;
 use crate::session::asked::Asked;
+use crate::session::copying::Copying;
 use crate::session::error::SessionError;
 use crate::session::handle::{LaunchReport, SessionHandle};
 use crate::session::registry::{Losses, Sessions, StartSession, Urgency};
@@ -17,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 pub trait Agent: Clone + Send + Sync + 'static {
     type Thread: AgentThread;
 
-    /// Dropping the future gives the start up, and ends what it made so far.
+    /// Dropping the future gives the start up, and ends what it made so far. `copying` hears how far the copy of the folder is.
     fn start(
         &self,
         start: StartSession,
         asked: Asked,
+        copying: Copying,
     ) -> impl Future<Output = Result<Self::Thread, SessionError>> + Send;
 
     /// A thread that was started before, by this server or by one before it; where its container is gone, with a new one.
@@ -60,8 +62,8 @@ pub trait AgentThread: Clone + Send + Sync + 'static {
 impl Agent for Sessions {
     type Thread = SessionHandle;
 
-    async fn start(&self, start: StartSession, asked: Asked) -> Result<SessionHandle, SessionError> {
-        Sessions::start(self, start, asked).await
+    async fn start(&self, start: StartSession, asked: Asked, copying: Copying) -> Result<SessionHandle, SessionError> {
+        Sessions::start(self, start, asked, copying).await
     }
 
     async fn take_up(&self, thread: &ThreadId, asked: Asked) -> Result<SessionHandle, SessionError> {

@@ -11,11 +11,13 @@ use crate::mcp::arguments::{CodexCall, Note, ReplyCall};
 use crate::mcp::progress::{Notifier, Pacer};
 use crate::mcp::result;
 use crate::session::asked::Asked;
+use crate::session::copying::Copying;
 use crate::session::error::SessionError;
 use crate::session::turn::TurnReport;
+use crate::workspace::copy::Progress;
 use rmcp::model::CallToolResult;
 use std::time::Instant;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Events waiting to become progress. The session drops what does not fit.
@@ -35,8 +37,9 @@ pub struct CallContext {
 pub async fn codex<A: Agent>(agent: &A, call: CodexCall, context: CallContext) -> CallToolResult {
     let mut pacer = Pacer::new(Instant::now());
     context.notifier.send(pacer.starting(Instant::now()));
-    let starting = agent.start(call.start, context.asked.clone());
-    let result = match launched::<A>(starting, &context, &mut pacer).await {
+    let (copying, copied) = Copying::watched();
+    let starting = agent.start(call.start, context.asked.clone(), copying);
+    let result = match launched::<A>(starting, copied, &context, &mut pacer).await {
         Launched::Thread(thread) => turn(&thread, call.prompt, &call.notes, &context, &mut pacer)
             .await
             .unwrap_or_else(|gone| result::not_started(&gone)),
@@ -65,7 +68,8 @@ async fn taken_up<A: Agent>(
     pacer: &mut Pacer,
 ) -> Result<CallToolResult, SessionError> {
     let taking_up = agent.take_up(&call.thread, context.asked.clone());
-    match launched::<A>(taking_up, context, pacer).await {
+    let (_nothing, copied) = Copying::watched();
+    match launched::<A>(taking_up, copied, context, pacer).await {
         Launched::Thread(thread) => turn(&thread, call.prompt.clone(), &call.notes, context, pacer).await,
         Launched::Refused(SessionError::UnknownThread(thread)) => Ok(result::unknown_thread(&thread)),
         Launched::Refused(error) => Ok(result::not_taken_up(&call.thread, &error)),
@@ -93,6 +97,7 @@ enum Launched<T> {
 /// Leaving the loop drops the launch, which gives it up.
 async fn launched<A: Agent>(
     launching: impl Future<Output = Result<A::Thread, SessionError>>,
+    mut copied: watch::Receiver<Progress>,
     context: &CallContext,
     pacer: &mut Pacer,
 ) -> Launched<A::Thread> {
@@ -106,6 +111,12 @@ async fn launched<A: Agent>(
                 Ok(thread) => Launched::Thread(thread),
                 Err(error) => Launched::Refused(error),
             },
+            Ok(()) = copied.changed() => {
+                let done = *copied.borrow_and_update();
+                if let Some(step) = pacer.copying(done, Instant::now()) {
+                    context.notifier.send(step);
+                }
+            }
             () = tokio::time::sleep_until(pacer.heartbeat_due().into()) => {
                 context.notifier.send(pacer.heartbeat(Instant::now()));
             }

@@ -5,7 +5,9 @@
 //! queue, and what does not fit is dropped: the numbers still only grow.
 
 use crate::codex::event::{Decision, ItemStatus, ThreadId, TurnEvent};
+use crate::config::quantity::Rounded;
 use crate::wire::untrusted::Untrusted;
+use crate::workspace::copy::Progress;
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
 use rmcp::{Peer, RoleServer};
 use std::time::{Duration, Instant};
@@ -14,6 +16,8 @@ use tokio::task::JoinHandle;
 
 /// Steps of one item (text as it is written) come no more often than this.
 const SMALL_STEP_EVERY: Duration = Duration::from_millis(100);
+/// Steps of a copy come no more often than this.
+const COPY_STEP_EVERY: Duration = Duration::from_secs(1);
 /// After so much silence the client hears that the call still lives: some reset their timer on any progress.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(8);
 /// The longest message, in characters.
@@ -49,6 +53,21 @@ impl Pacer {
 
     pub fn starting(&mut self, now: Instant) -> Step {
         self.step("starting a container for this thread".to_owned(), now)
+    }
+
+    /// `None` where it is too soon after the last step: most copies are over before they are worth a word.
+    pub fn copying(&mut self, done: Progress, now: Instant) -> Option<Step> {
+        let due = now.duration_since(self.last) >= COPY_STEP_EVERY;
+        due.then(|| {
+            let message = format!(
+                "copying the folder: {} of {} files, {} of {}",
+                done.files,
+                done.total_files,
+                Rounded(done.bytes),
+                Rounded(done.total_bytes)
+            );
+            self.step(message, now)
+        })
     }
 
     /// The first step of a turn: from here on a client that loses the call can still name the thread.
@@ -201,6 +220,27 @@ mod tests {
 
     fn delta(text: &str) -> TurnEvent {
         TurnEvent::AnswerDelta { text: untrusted(text) }
+    }
+
+    #[test]
+    fn a_copy_is_told_once_a_second() {
+        let began = Instant::now();
+        let at = |millis| began + Duration::from_millis(millis);
+        let mut pacer = Pacer::new(began);
+        let done = |files| Progress {
+            files,
+            bytes: files << 10,
+            total_files: 3000,
+            total_bytes: 3000 << 10,
+        };
+        assert_eq!(pacer.copying(done(1), at(999)), None);
+        let step = pacer.copying(done(1500), at(1000)).expect("it is due");
+        assert_eq!(
+            step.message,
+            "copying the folder: 1500 of 3000 files, 1.5 MiB of 2.9 MiB"
+        );
+        assert_eq!(pacer.copying(done(1501), at(1001)), None);
+        assert_eq!(pacer.copying(done(3000), at(2500)).expect("it is due").progress, 2);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::mcp::agent::{Agent, AgentThread};
 use crate::mcp::stdio::{ServeError, serve};
 use crate::plan::identity::SessionId;
 use crate::session::asked::Asked;
+use crate::session::copying::Copying;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::handle::LaunchReport;
 use crate::session::quota::QuotaLeft;
@@ -67,7 +68,12 @@ struct ScriptedThread {
 impl Agent for Scripted {
     type Thread = ScriptedThread;
 
-    async fn start(&self, start: StartSession, asked: Asked) -> Result<ScriptedThread, SessionError> {
+    async fn start(
+        &self,
+        start: StartSession,
+        asked: Asked,
+        _copying: Copying,
+    ) -> Result<ScriptedThread, SessionError> {
         let cwd = start.workspace;
         self.0.asked.lock().expect("asked").push(asked);
         let _ = self.0.seen.send(Seen::Started { cwd: cwd.clone() });

@@ -17,6 +17,7 @@ use crate::plan::launch::LaunchPlan;
 use crate::plan::proof::Proof;
 use crate::session::blocking::blocking;
 use crate::session::container::Container;
+use crate::session::copying::Copying;
 use crate::session::decide::Decided;
 use crate::session::directory::{Sealed, SessionDirectory};
 use crate::session::disk::{Counted, DiskLimits, DiskWatch, Uncountable, Watched};
@@ -46,6 +47,7 @@ pub struct Launching {
     pub decided: Decided,
     pub store: Store,
     pub session: Begun,
+    pub copying: Copying,
     pub journal: SessionJournal,
 }
 
@@ -107,6 +109,7 @@ async fn launch_recorded(
         decided,
         store,
         session,
+        copying,
         journal,
     } = launching;
     let before = match &session {
@@ -126,6 +129,7 @@ async fn launch_recorded(
         ground: &ground,
         start: &start,
         decided: &decided,
+        copying: &copying,
         journal: &journal,
         give_up: &stopped,
     };
@@ -262,6 +266,7 @@ struct ComingUp<'a> {
     ground: &'a Arc<Ground>,
     start: &'a StartSession,
     decided: &'a Decided,
+    copying: &'a Copying,
     journal: &'a SessionJournal,
     give_up: &'a CancellationToken,
 }
@@ -379,6 +384,7 @@ impl ComingUp<'_> {
                 files: &directory.files,
                 folder: &decided.folder,
                 user: &decided.plan.user,
+                copying: self.copying,
                 cancel: self.give_up,
             };
             let filled = filling.fill(decided.mode).await?;

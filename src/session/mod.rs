@@ -1,7 +1,8 @@
 //! One actor a session: launches the container, runs turns one at a time, ends. The only room that calls every effect
 //! of a session.
 //!
-//! `mcp` and `cli` see [`registry::Sessions`] and [`handle::SessionHandle`]; everything below is data to them. Nothing
+//! `mcp` and `cli` see [`registry::Sessions`] and [`handle::SessionHandle`], and for sessions without a container
+//! [`upkeep::Upkeep`], [`bring_back::BringBack`] and [`reconcile`]; everything below is data to them. Nothing
 //! here parses what Codex says or decides what a container may do: it carries out plans.
 //!
 //! - [`registry`]: all sessions of this process that have a container; find, shut down.
@@ -14,6 +15,7 @@
 //! - [`journal`]: what of a session becomes a record of the audit; [`told`] (pure) keeps a guest from flooding it.
 //! - [`decide`]: what a launch would be.
 //! - [`room`]: how many may be live at once.
+//! - [`copying`]: how far the copy of a folder is.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`thread`]: the thread of a session, and whose it is.
 //! - [`actor`]: the loop of one session.
@@ -32,7 +34,8 @@
 //! - [`disk`]: whether a session writes more than it may.
 //! - [`secrets`]: the files of secret mounts, in memory.
 //! - [`staging`]: the copy of this binary that becomes PID 1.
-//! - [`sweep`]: removes what dead owners left.
+//! - [`sweep`]: removes what dead owners left; [`reconcile`] has it do so without a session, and [`recover`] ends the applies that
+//!   they left half-way.
 //! - [`sign_in`]: what `auth status` shows, without a session.
 //! - [`error`]: why a session could not start or ended.
 
@@ -41,6 +44,7 @@ pub mod asked;
 mod blocking;
 pub mod bring_back;
 pub mod container;
+pub mod copying;
 pub mod decide;
 pub mod directory;
 pub mod disk;

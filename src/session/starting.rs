@@ -6,6 +6,7 @@ use crate::redact::Redactor;
 use crate::session::actor::{Actor, Bounds, Perils, QUEUE};
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
+use crate::session::copying::Copying;
 use crate::session::decide;
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
@@ -30,8 +31,14 @@ use tokio_util::sync::CancellationToken;
 
 impl Sessions {
     /// Launches a container, proves it, starts Codex and a thread in it. Dropping the future gives the launch up.
-    pub async fn start(&self, start: StartSession, asked: Asked) -> Result<SessionHandle, SessionError> {
-        self.launched(|this, give_up| async move { this.begin(start, asked, give_up).await })
+    /// `copying` hears how far the copy of its folder is.
+    pub async fn start(
+        &self,
+        start: StartSession,
+        asked: Asked,
+        copying: Copying,
+    ) -> Result<SessionHandle, SessionError> {
+        self.launched(|this, give_up| async move { this.begin(start, asked, copying, give_up).await })
             .await
     }
 
@@ -83,6 +90,7 @@ impl Sessions {
         &self,
         start: StartSession,
         asked: Asked,
+        copying: Copying,
         give_up: CancellationToken,
     ) -> Result<SessionHandle, SessionError> {
         let audit = self.audit().await?;
@@ -100,6 +108,7 @@ impl Sessions {
             journal: SessionJournal::new(audit, decided.plan.session.clone(), asked, 0),
             store: self.store(&ground),
             session: Begun::New { asked_by },
+            copying,
             start,
             decided,
         };
@@ -161,6 +170,8 @@ impl Sessions {
             journal: SessionJournal::new(audit, record.session.clone(), asked, record.turns),
             store: self.store(&ground),
             session: Begun::Resumed(Box::new(stored)),
+            // It has its workspace.
+            copying: Copying::unwatched(),
             start,
             decided,
         };

@@ -8,6 +8,7 @@ use crate::config::{Config, WorkspaceMode};
 use crate::plan::decide::SessionFiles;
 use crate::plan::launch::ContainerUser;
 use crate::session::blocking::blocking;
+use crate::session::copying::Copying;
 use crate::session::error::SessionError;
 use crate::session::store::record::{Record, RecordedWorkspace};
 use crate::workspace::apply::{self, Applied, Consent, Objects, Patch, Preview};
@@ -19,7 +20,6 @@ use crate::workspace::git::command::Git;
 use crate::workspace::shadow::Shadow;
 use crate::workspace::snapshot::{self, SnapshotJob};
 use std::fs::{DirBuilder, File};
-use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,6 +58,7 @@ pub struct Filling<'a> {
     pub files: &'a SessionFiles,
     pub folder: &'a Path,
     pub user: &'a ContainerUser,
+    pub copying: &'a Copying,
     pub cancel: &'a CancellationToken,
 }
 
@@ -106,8 +107,7 @@ impl Filling<'_> {
                 gid: self.user.host_gid,
             },
         };
-        let progress = Box::new(|_| ControlFlow::Continue(()));
-        let taken = snapshot::take(self.git, job, progress, self.cancel).await?;
+        let taken = snapshot::take(self.git, job, self.copying.reporter(), self.cancel).await?;
         let mut notes: Vec<String> = taken.notes.iter().map(ToString::to_string).collect();
         notes.extend(not_copied(&taken.skipped));
         Ok((taken.baseline, notes))
