@@ -30,19 +30,43 @@ impl fmt::Debug for Surroundings {
 }
 
 impl Surroundings {
-    /// The git of this host, for snapshots and changes. Looks along PATH.
+    /// The git of this host, for snapshots and changes.
     pub fn git(&self) -> Result<Git, GitError> {
-        let search_path = self.variable("PATH").cloned().unwrap_or_default();
-        let program = which::which_in("git", Some(&search_path), &self.started_in).map_err(|_| GitError::Missing)?;
-        Ok(Git {
-            program,
+        let search_path = self.variable("PATH").map(OsString::as_os_str).unwrap_or_default();
+        let home = self.home.as_ref().map(|home| home.as_os_str());
+        Git::find(
             search_path,
-            home: self.home.clone().map(Into::into),
-            config_home: self.variable("XDG_CONFIG_HOME").cloned(),
-        })
+            home,
+            self.variable("XDG_CONFIG_HOME").map(OsString::as_os_str),
+        )
     }
 
     pub fn variable(&self, name: &str) -> Option<&OsString> {
         self.environment.get(OsStr::new(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Git is run in the user's folder: what lies in there must never be taken for it.
+    #[test]
+    fn a_projects_own_git_is_not_the_hosts() {
+        let project = tempfile::tempdir().unwrap();
+        let planted = project.path().join("git");
+        std::fs::write(&planted, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&planted, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let surroundings = |path: &str| Surroundings {
+            started_in: project.path().to_owned(),
+            home: None,
+            environment: [("PATH".into(), path.into())].into(),
+            executable: PathBuf::new(),
+        };
+        assert!(matches!(surroundings(".:bin").git(), Err(GitError::Missing)));
+        // The same program is found where the operator names the folder.
+        let named = project.path().to_str().unwrap();
+        assert_eq!(surroundings(&format!(".:{named}")).git().unwrap().program, planted);
     }
 }
