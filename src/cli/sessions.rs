@@ -6,10 +6,10 @@ use crate::cli::{configure, current_dir, output, run, sessions_text, surrounding
 use crate::config::Config;
 use crate::plan::identity::ContainerName;
 use crate::session::asked::Asked;
-use crate::session::bring_back::{Asking, BringBack, BringBackError};
+use crate::session::bring_back::{BringBack, BringBackError};
 use crate::session::reconcile::{end_container, reconcile};
 use crate::session::store::StoreError;
-use crate::session::upkeep::{Dry, Upkeep, UpkeepError};
+use crate::session::upkeep::{Doing, Upkeep, UpkeepError};
 use crate::session::workspace::Applying;
 use crate::workspace::apply::Consent;
 use std::collections::BTreeMap;
@@ -196,12 +196,13 @@ fn asked(command: &'static str) -> Asked {
 
 async fn diff(session: &str, stat: bool, file: Option<PathBuf>, common: &Common) -> Result<(), Failure> {
     let bring_back = bring_back(common)?;
-    if stat || common.json {
+    if common.json {
+        let changes = bring_back.changes(session, asked("sessions diff")).await?;
+        return output::result(&sessions_text::changes_json(&changes));
+    }
+    if stat {
         let compared = bring_back.compare(session).await?;
-        return output::result(&match common.json {
-            true => sessions_text::changes_json(&compared.changes),
-            false => sessions_text::stat(&compared.changes),
-        });
+        return output::result(&sessions_text::stat(&compared.changes));
     }
     let failed = |error: std::io::Error| Failure::new(Exit::Internal, format!("can't write the patch: {error}"));
     match file {
@@ -264,9 +265,9 @@ async fn perform(command: SessionsCommand) -> Result<(), Failure> {
                 consent: Consent::Explicit,
                 expect_hash: expect_hash.as_deref(),
             };
-            let asking = if dry_run { Asking::Preview } else { Asking::Apply };
+            let doing = if dry_run { Doing::Preview } else { Doing::Really };
             let brought = bring_back(&common)?
-                .apply(&session, asking, applying, asked("sessions apply"))
+                .apply(&session, doing, applying, asked("sessions apply"))
                 .await?;
             output::result(&sessions_text::brought_back(&brought, common.json))
         }
@@ -285,15 +286,15 @@ async fn perform(command: SessionsCommand) -> Result<(), Failure> {
             output::result(&sessions_text::removed(&removed, common.json))
         }
         SessionsCommand::Prune { dry_run, common } => {
-            let dry = if dry_run { Dry::Run } else { Dry::DoIt };
+            let doing = if dry_run { Doing::Preview } else { Doing::Really };
             let (upkeep, config) = upkeep(&common)?;
-            if dry == Dry::DoIt
+            if doing == Doing::Really
                 && let Err(error) = reconcile(&Arc::new(config), &Arc::new(surroundings()?)).await
             {
                 tracing::warn!(%error, "could not put in order what dead servers left");
             }
-            let removed = upkeep.prune(dry).await?;
-            output::result(&sessions_text::pruned(&removed, dry, common.json))
+            let removed = upkeep.prune(doing).await?;
+            output::result(&sessions_text::pruned(&removed, doing, common.json))
         }
         // It streams, and has exit codes of its own.
         SessionsCommand::Resume { .. } => Ok(()),

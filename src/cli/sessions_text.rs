@@ -9,7 +9,7 @@ use crate::plan::identity::SessionId;
 use crate::session::bring_back::BroughtBack;
 use crate::session::store::Found;
 use crate::session::store::record::Record;
-use crate::session::upkeep::{Dry, Removed, Standing};
+use crate::session::upkeep::{Doing, Removed, Standing};
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::apply::{Effect, Listed, Written};
 use crate::workspace::changes::{ChangeKind, Changes};
@@ -304,20 +304,23 @@ pub fn removed(sessions: &[SessionId], as_json: bool) -> String {
     }
 }
 
-pub fn pruned(removed: &[Removed], dry: Dry, as_json: bool) -> String {
+pub fn pruned(removed: &[Removed], doing: Doing, as_json: bool) -> String {
     if as_json {
         let sessions: Vec<Value> = removed
             .iter()
             .map(|one| json!({ "session": one.session.as_str(), "bytes": one.bytes, "why": one.why }))
             .collect();
-        return format!("{:#}", json!({ "removed": sessions, "dryRun": dry == Dry::Run }));
+        return format!(
+            "{:#}",
+            json!({ "removed": sessions, "dryRun": doing == Doing::Preview })
+        );
     }
     if removed.is_empty() {
         return "nothing to remove".to_owned();
     }
-    let word = match dry {
-        Dry::Run => "would remove",
-        Dry::DoIt => "removed",
+    let word = match doing {
+        Doing::Preview => "would remove",
+        Doing::Really => "removed",
     };
     let line = |one: &Removed| format!("{word} {} ({}; {})", one.session, Rounded(one.bytes), one.why.setting());
     removed.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -12,12 +12,12 @@ use crate::session::journal::{self, SessionJournal};
 use crate::session::store::Store;
 use crate::session::store::record::Record;
 use crate::session::surroundings::Surroundings;
-use crate::session::upkeep::{Upkeep, UpkeepError};
+use crate::session::upkeep::{Doing, Upkeep, UpkeepError};
 use crate::session::workspace::{Applying, Compare, SessionWorkspace};
 use crate::workspace::apply::{Applied, Preview};
-use crate::workspace::changes::PatchFigures;
+use crate::workspace::changes::{Changes, PatchFigures};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -56,13 +56,6 @@ pub struct BringBack {
     upkeep: Upkeep,
 }
 
-/// Whether files are changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asking {
-    Preview,
-    Apply,
-}
-
 /// What came of it.
 pub enum BroughtBack {
     Preview(Preview),
@@ -93,12 +86,8 @@ impl BringBack {
 
     /// What a session changed, as it is now; its container may be at work.
     pub async fn compare(&self, wanted: &str) -> Result<Compare, BringBackError> {
-        let found = self.upkeep.show(wanted).await?;
-        let record = found.record.map_err(|flaw| BringBackError::Unreadable {
-            session: found.session.clone(),
-            flaw,
-        })?;
-        Ok(self.compare_recorded(&found.path, &record).await?)
+        let (root, record) = self.recorded(wanted).await?;
+        Ok(self.compare_recorded(&root, &record).await?)
     }
 
     async fn compare_recorded(&self, root: &Path, record: &Record) -> Result<Compare, SessionError> {
@@ -109,26 +98,35 @@ impl BringBack {
         compared.ok_or(SessionError::NothingCompared)
     }
 
+    /// What changed, with the beginning of the patch.
+    pub async fn changes(&self, wanted: &str, asked: Asked) -> Result<Changes, BringBackError> {
+        let compared = self.hand_out(wanted, HandedTo::Caller, asked).await?;
+        Ok(compared.changes)
+    }
+
     /// The whole patch into a file.
     pub async fn patch(&self, wanted: &str, file: File, asked: Asked) -> Result<PatchFigures, BringBackError> {
-        let compared = self.compare(wanted).await?;
-        let record = self.record(wanted).await?;
+        let compared = self.hand_out(wanted, HandedTo::PatchFile, asked).await?;
+        Ok(compared.write_patch(file, &CancellationToken::new()).await?)
+    }
+
+    /// On record before anybody has it.
+    async fn hand_out(&self, wanted: &str, to: HandedTo, asked: Asked) -> Result<Compare, BringBackError> {
+        let (root, record) = self.recorded(wanted).await?;
+        let compared = self.compare_recorded(&root, &record).await?;
         let audit = self.audit().await?;
         let journal = SessionJournal::of_record(audit.clone(), &record, asked);
-        let handed = async {
-            journal.handing_out(&compared.changes, HandedTo::PatchFile).await?;
-            compared.write_patch(file, &CancellationToken::new()).await
-        };
-        let figures = handed.await;
+        let handed = journal.handing_out(&compared.changes, to).await;
         end(audit).await;
-        Ok(figures?)
+        handed.map_err(SessionError::from)?;
+        Ok(compared)
     }
 
     /// Brings the changes of a session back that nobody has: it is this process's while that is done.
     pub async fn apply(
         &self,
         wanted: &str,
-        asking: Asking,
+        doing: Doing,
         applying: Applying<'_>,
         asked: Asked,
     ) -> Result<BroughtBack, BringBackError> {
@@ -137,7 +135,7 @@ impl BringBack {
         let stored = blocking(move || store.open(&id)).await.map_err(UpkeepError::from)?;
         let compared = self.compare_recorded(stored.directory.root(), stored.record()).await?;
         let cancel = CancellationToken::new();
-        if asking == Asking::Preview {
+        if doing == Doing::Preview {
             return Ok(BroughtBack::Preview(compared.preview(applying, &cancel).await?));
         }
         let audit = self.audit().await?;
@@ -147,12 +145,16 @@ impl BringBack {
         Ok(BroughtBack::Applied(applied?))
     }
 
-    async fn record(&self, wanted: &str) -> Result<Record, BringBackError> {
+    /// Where it is, and what is on record of it.
+    async fn recorded(&self, wanted: &str) -> Result<(PathBuf, Record), BringBackError> {
         let found = self.upkeep.show(wanted).await?;
-        found.record.map_err(|flaw| BringBackError::Unreadable {
-            session: found.session,
-            flaw,
-        })
+        match found.record {
+            Ok(record) => Ok((found.path, record)),
+            Err(flaw) => Err(BringBackError::Unreadable {
+                session: found.session,
+                flaw,
+            }),
+        }
     }
 
     async fn audit(&self) -> Result<Journal, SessionError> {

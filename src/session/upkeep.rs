@@ -12,7 +12,7 @@ use crate::session::retention::{self, Ended, Keep, Pruned};
 use crate::session::stop_request;
 use crate::session::store::hold::Holder;
 use crate::session::store::record::{Record, RecordFlaw, State};
-use crate::session::store::{Found, Store, StoreError, now};
+use crate::session::store::{Found, Store, StoreError, holding, now};
 use crate::session::sweep;
 use crate::session::transcript;
 use crate::supervise::owner::{Owner, OwnerError};
@@ -52,6 +52,11 @@ pub enum UpkeepError {
     )]
     NotStopped { session: SessionId },
     #[error(
+        "session {session} has no container, and {} has it: its changes are brought back, or it is looked after; wait until that \
+         is done", holding(.by.as_ref())
+    )]
+    Occupied { session: SessionId, by: Option<Owner> },
+    #[error(
         "session {session} was not removed: what its server left of its container can't be ended: {source}\n\
          Mend that and remove the session again."
     )]
@@ -70,11 +75,11 @@ pub struct Removed {
     pub why: Pruned,
 }
 
-/// Whether anything is done.
+/// Whether anything is done, or only said what would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dry {
-    Run,
-    DoIt,
+pub enum Doing {
+    Preview,
+    Really,
 }
 
 impl Upkeep {
@@ -141,7 +146,18 @@ impl Upkeep {
         let deadline = Instant::now() + STOP_LIMIT;
         while self.store.holder(&found.session)? != Holder::Nobody {
             if Instant::now() > deadline {
-                return Err(UpkeepError::NotStopped { session: found.session });
+                let session = found.session;
+                return Err(match (found.record, found.holder) {
+                    // To end that process would be the wrong advice: it may be writing to the user's folder.
+                    (
+                        Ok(Record {
+                            state: State::Parked { .. } | State::Failed { .. },
+                            ..
+                        }),
+                        Holder::Process(by),
+                    ) => UpkeepError::Occupied { session, by },
+                    _ => UpkeepError::NotStopped { session },
+                });
             }
             tokio::time::sleep(STOP_POLL).await;
         }
@@ -172,9 +188,9 @@ impl Upkeep {
     }
 
     /// Removes what is too old or too much.
-    pub async fn prune(&self, dry: Dry) -> Result<Vec<Removed>, UpkeepError> {
+    pub async fn prune(&self, doing: Doing) -> Result<Vec<Removed>, UpkeepError> {
         let (store, keep) = (self.store.clone(), self.keep);
-        Ok(blocking(move || prune(&store, keep, dry)).await?)
+        Ok(blocking(move || prune(&store, keep, doing)).await?)
     }
 
     /// [`Self::prune`] for the start of a server, as a task of its own: it walks the files of every session, and nobody who starts one
@@ -184,7 +200,7 @@ impl Upkeep {
             let pruned = tokio::select! {
                 biased;
                 () = closing.cancelled() => return,
-                pruned = self.prune(Dry::DoIt) => pruned,
+                pruned = self.prune(Doing::Really) => pruned,
             };
             match pruned {
                 Ok(removed) if removed.is_empty() => {}
@@ -199,11 +215,11 @@ impl Upkeep {
 }
 
 /// Blocks. A session that can't be removed is logged and stays.
-fn prune(store: &Store, keep: Keep, dry: Dry) -> Result<Vec<Removed>, StoreError> {
+fn prune(store: &Store, keep: Keep, doing: Doing) -> Result<Vec<Removed>, StoreError> {
     let ended: Vec<Ended> = store.listed()?.iter().filter_map(ended).collect();
     let mut removed = Vec::new();
     for (session, why) in retention::to_prune(&ended, keep, now()) {
-        if dry == Dry::DoIt {
+        if doing == Doing::Really {
             match remove_if_still(store, session) {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -426,6 +442,29 @@ mod tests {
             .unwrap();
         assert_eq!((removed, ended), (session.clone(), vec![session.container_name()]));
         assert!(!place.exists() && upkeep.store.list().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_told_to_end_a_process_that_brings_changes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let upkeep = upkeep(&dir);
+        let session = record(1).session;
+        let held = upkeep.store.create(parked(1)).unwrap();
+        let error = upkeep.stop(session.as_str()).await.unwrap_err().to_string();
+        assert!(
+            error.contains("has no container") && error.contains("wait until that is done"),
+            "{error}"
+        );
+        drop(held);
+        let live = upkeep.store.open(&session).map(|mut stored| {
+            stored
+                .update(|record| record.state = State::Live { turn: None })
+                .unwrap();
+            stored
+        });
+        let error = upkeep.stop(session.as_str()).await.unwrap_err().to_string();
+        assert!(error.contains("its server may hang: end that process"), "{error}");
+        drop(live);
     }
 
     #[tokio::test]

@@ -94,7 +94,8 @@ pub enum StoreError {
     Placeholder(#[from] PlaceholderError),
 }
 
-fn holding(by: Option<&Owner>) -> String {
+/// Who has a session, in an error.
+pub fn holding(by: Option<&Owner>) -> String {
     match by {
         Some(owner) => format!("another codex-mcp (process {})", owner.pid),
         None => "another codex-mcp".to_owned(),
