@@ -21,7 +21,7 @@
 //! | [`egress`] | what may leave a container: policy (pure) and the relay | what the policy allowed |
 //! | [`dial`] | connections that this host makes: names, the operator's proxy, authorities | the network |
 //! | [`durable`] | files that processes share and that outlive the machine's end: locks, whole replacement | the files it is given |
-//! | [`workspace`] | the session's copy of the folder, and its diff | files |
+//! | [`workspace`] | the session's copy of the folder, its diff and how it is brought back; what of a bound folder is protected | files |
 //! | [`scripted_model`] | a Responses API server that plays scenarios, for demo and tests | a loopback socket |
 //! | [`obs`] | tracing to stderr | stderr |
 //! | [`audit`] | the chain of records: written, shown, verified | its files in the state directory |

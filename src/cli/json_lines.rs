@@ -111,15 +111,14 @@ pub fn result(
         brought: _,
         applied,
     } = turn;
-    let (outcome, failure) = match &end.outcome {
-        TurnOutcome::Completed => ("completed", None),
-        TurnOutcome::Interrupted => ("interrupted", None),
-        TurnOutcome::Failed(error) => ("failed", Some(render::failure(error))),
+    let failure = match &end.outcome {
+        TurnOutcome::Completed | TurnOutcome::Interrupted => None,
+        TurnOutcome::Failed(error) => Some(render::failure(error)),
     };
     line(&json!({
         "type": "result",
         "threadId": thread.as_str(),
-        "outcome": outcome,
+        "outcome": end.outcome.word(),
         "answer": end.answer.as_str(),
         "error": failure.or_else(|| changes.err().map(ToString::to_string)),
         "interruptedBefore": interrupted_before,

@@ -152,6 +152,17 @@ pub enum TurnOutcome {
     Failed(TurnError),
 }
 
+impl TurnOutcome {
+    /// The word for it in results, on JSON lines and in a session's log.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Interrupted => "interrupted",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// Something that the app-server reported, and about which thread and turn; `None` where it named none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ThreadEvent {

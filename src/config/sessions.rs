@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SessionsSettings {
-    /// An ended session is removed when its last turn is longer ago.
+    /// An ended session is removed when nothing has happened in it for longer.
     pub keep: Sourced<Duration>,
     /// The most that ended sessions take together; the oldest go first.
     pub keep_size: Sourced<ByteSize>,

@@ -238,14 +238,14 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
 }
 
 fn status(outcome: &TurnOutcome) -> (&'static str, Option<String>) {
-    match outcome {
-        TurnOutcome::Completed => ("completed", None),
-        TurnOutcome::Interrupted => (
-            "interrupted",
-            Some("The turn was interrupted. The thread is still there: continue it with codex-reply.".to_owned()),
-        ),
-        TurnOutcome::Failed(error) => ("failed", Some(failure(error))),
-    }
+    let why = match outcome {
+        TurnOutcome::Completed => None,
+        TurnOutcome::Interrupted => {
+            Some("The turn was interrupted. The thread is still there: continue it with codex-reply.".to_owned())
+        }
+        TurnOutcome::Failed(error) => Some(failure(error)),
+    };
+    (outcome.word(), why)
 }
 
 fn changes_block(changes: &Changes, applied: Option<&Result<Applied, String>>) -> String {

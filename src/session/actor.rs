@@ -285,11 +285,14 @@ impl Actor {
 
     async fn note_end(&mut self, answer: &Result<TurnReport, SessionError>) {
         let (status, error) = match answer {
-            Ok(report) => match &report.end.outcome {
-                TurnOutcome::Completed => ("completed", None),
-                TurnOutcome::Interrupted => ("interrupted", None),
-                TurnOutcome::Failed(error) => ("failed", Some(error.to_string())),
-            },
+            Ok(report) => {
+                let outcome = &report.end.outcome;
+                let error = match outcome {
+                    TurnOutcome::Completed | TurnOutcome::Interrupted => None,
+                    TurnOutcome::Failed(error) => Some(error.to_string()),
+                };
+                (outcome.word(), error)
+            }
             Err(error) => ("refused", Some(error.to_string())),
         };
         self.transcript
@@ -313,7 +316,8 @@ impl Actor {
         tokio::select! {
             biased;
             reason = self.perils.next(&self.journal, &self.kept) => Err(reason),
-            order = self.orders.recv() => order.ok_or(EndReason::Abandoned),
+            // None is never there: the list has a handle as long as this runs.
+            Some(order) = self.orders.recv() => Ok(order),
             () = tokio::time::sleep(limit) => Err(EndReason::Idle { limit }),
         }
     }
@@ -460,7 +464,7 @@ async fn stopped(stop: &mut watch::Receiver<Option<StopOrder>>) -> EndReason {
             by: StoppedBy::Starter, ..
         })) => EndReason::GivenUp,
         Ok(_) => EndReason::ServerEnded,
-        // Every handle is gone, which the orders' channel reports.
+        // Never: the list has a handle as long as this runs.
         Err(_) => std::future::pending().await,
     }
 }

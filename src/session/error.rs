@@ -79,7 +79,7 @@ pub enum SessionError {
     Git(#[from] GitError),
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    #[error("session {0} has no workspace: it never came to be")]
+    #[error("session {0} has no workspace: its start never got that far; `codex-mcp sessions rm {0}` removes it")]
     NotFilled(SessionId),
     #[error("there is no folder to bring the changes to: the session works on an empty one of its own (`scratch`)")]
     NothingToApplyTo,
@@ -244,8 +244,6 @@ pub enum EndReason {
     ServerEnded,
     #[error("it was stopped")]
     Stopped,
-    #[error("nobody holds it any more")]
-    Abandoned,
     /// Before anybody could know its thread.
     #[error("its start was given up")]
     GivenUp,

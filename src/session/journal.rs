@@ -248,7 +248,7 @@ impl SessionJournal {
     pub async fn ended(&self, reason: &EndReason) {
         let cause = match reason {
             EndReason::Stopped | EndReason::ServerEnded => Cause::Stopped,
-            EndReason::Abandoned | EndReason::GivenUp => Cause::Abandoned,
+            EndReason::GivenUp => Cause::Abandoned,
             EndReason::Idle { .. } => Cause::Idle,
             EndReason::WallClock { .. } => Cause::WallClock,
             EndReason::DiskLimit { .. } => Cause::DiskLimit,

@@ -7,7 +7,7 @@ use crate::session::error::EndReason;
 use crate::session::store::record::{End, EndCause, Moment, Record, State};
 use std::time::Duration;
 
-/// The wait before a lost session's first restart; each further one is twice as long.
+/// The wait after a second loss in a row (the first restart is at once); each further one is twice as long.
 const BACK_OFF: Duration = Duration::from_secs(1);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 
@@ -38,7 +38,7 @@ pub fn turn_ended(record: &mut Record) {
 
 fn cause(reason: &EndReason) -> EndCause {
     match reason {
-        EndReason::ServerEnded | EndReason::Abandoned | EndReason::GivenUp => EndCause::ServerEnded,
+        EndReason::ServerEnded | EndReason::GivenUp => EndCause::ServerEnded,
         EndReason::Stopped => EndCause::Stopped,
         EndReason::Idle { .. } => EndCause::Idle,
         EndReason::WallClock { .. } => EndCause::WallClock,
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn only_losses_count_as_losses() {
         let mut record = record(7);
-        for reason in [EndReason::Stopped, EndReason::ServerEnded, EndReason::Abandoned] {
+        for reason in [EndReason::Stopped, EndReason::ServerEnded] {
             for _ in 0..10 {
                 ended(&mut record, &reason, None, RESTARTS, Moment(0));
                 assert_eq!(

@@ -1,4 +1,4 @@
-//! `sessions prune` and `rm` put in order what the next start would: without starting a session.
+//! Puts in order what the next start would, without starting a session: all of it for `sessions prune`, one container for `rm`.
 
 use crate::config::Config;
 use crate::plan::identity::ContainerName;

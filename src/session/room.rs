@@ -3,7 +3,7 @@
 use crate::config::Sourced;
 use crate::plan::identity::SessionId;
 use crate::session::error::SessionError;
-use crate::session::quota::{self, QuotaError};
+use crate::session::quota::{self, LiveSession, QuotaError};
 use crate::session::store::hold::Holder;
 use crate::session::store::record::{RecordFlaw, State};
 use crate::session::store::{Found, Store};
@@ -26,7 +26,7 @@ pub fn take<T>(
 
 /// Somebody has it, and has or had a container for it. A session that is only looked after, or waits for its start, has none; what
 /// was written by another version may have one.
-fn live(found: &Found) -> Option<quota::Holder> {
+fn live(found: &Found) -> Option<LiveSession> {
     let may_have_one = match &found.record {
         Ok(record) => matches!(record.state, State::Live { .. }),
         // Whether anybody has it can't be seen, and it would take its place for ever.
@@ -34,9 +34,9 @@ fn live(found: &Found) -> Option<quota::Holder> {
         Err(_) => true,
     };
     match &found.holder {
-        Holder::Process(owner) if may_have_one => Some(quota::Holder {
+        Holder::Process(owner) if may_have_one => Some(LiveSession {
             session: found.session.to_string(),
-            server: owner.as_ref().map_or(0, |owner| owner.pid),
+            server: owner.as_ref().map(|owner| owner.pid),
         }),
         _ => None,
     }

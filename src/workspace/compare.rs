@@ -17,7 +17,6 @@ use crate::workspace::git::run::{self, Stdin, Stdout};
 use crate::workspace::shadow::{self, Baseline, Shadow, ShadowError};
 use crate::workspace::tree::Tree;
 use serde::Serialize;
-use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -194,13 +193,6 @@ impl Comparison {
     pub async fn blob(&self, id: &ObjectId, limit: usize, cancel: &CancellationToken) -> Result<Vec<u8>, ShadowError> {
         let command = self.git.work(&self.repository, "cat-file", &["blob", &id.to_string()]);
         Ok(run::run(command, Stdin::Empty, Stdout::Memory(limit), cancel).await?)
-    }
-
-    /// A blob of either tree into a file.
-    pub async fn blob_into(&self, id: &ObjectId, file: File, cancel: &CancellationToken) -> Result<(), ShadowError> {
-        let command = self.git.work(&self.repository, "cat-file", &["blob", &id.to_string()]);
-        run::run(command, Stdin::Empty, Stdout::File(file), cancel).await?;
-        Ok(())
     }
 }
 

@@ -1,8 +1,8 @@
-//! The session's own copy of the folder, and what changed in it.
+//! What a session works on: its own copy of the folder, what changed in it and how that is brought back; or the folder itself.
 //!
 //! The copy is written by the container, so it is hostile when read back: every such read goes through
 //! [`tree::Tree`] (openat2 beneath the root, no symlinks followed, regular files with one link, size caps). This room
-//! must never follow a link out of a tree, and nothing in it but [`apply`] writes to the user's folder.
+//! must never follow a link out of a tree, and nothing in it but [`apply`] writes content to the user's folder.
 //!
 //! - [`root`]: which folder may be a workspace.
 //! - [`bind`]: a folder that is mounted itself: what of it the container may never write.
@@ -24,7 +24,7 @@
 //! - [`changes`]: what git says of the two trees: files, figures, patch.
 //! - [`advance`]: the baseline follows what was applied.
 //! - [`sweep`]: what a dead process left in a shadow.
-//! - [`apply`]: the only writer to the user's folder.
+//! - [`apply`]: the only writer of content to the user's folder.
 
 pub mod advance;
 pub mod apply;

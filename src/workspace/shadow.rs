@@ -49,7 +49,8 @@ pub enum ShadowError {
     },
     #[error("git fast-import could not be fed: {0}")]
     Feed(#[source] io::Error),
-    #[error("the workspace could not be compared with its baseline in {0:?}; the changes are still in it")]
+    #[error("the workspace could not be compared with its baseline in {} s; the changes are still in it: ask again when the disk has less \
+         to do", .0.as_secs())]
     TooSlow(std::time::Duration),
     #[error(
         "another process moved the session's baseline meanwhile; nothing is lost: compare and apply again, and what the \

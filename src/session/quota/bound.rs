@@ -210,15 +210,18 @@ impl Bound {
 
 /// A session that is live now, and the server that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub struct LiveSession {
     pub session: String,
-    /// Its process.
-    pub server: u32,
+    /// Its process, where that is known.
+    pub server: Option<u32>,
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for LiveSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (process {})", self.session, self.server)
+        match self.server {
+            Some(server) => write!(f, "{} (process {server})", self.session),
+            None => write!(f, "{} (another process)", self.session),
+        }
     }
 }
 
@@ -241,7 +244,7 @@ pub struct Spent {
     /// `None`: not by itself.
     pub renews: Option<Renewal>,
     /// Of [`Bound::AtOnce`].
-    pub holders: Vec<Holder>,
+    pub holders: Vec<LiveSession>,
 }
 
 impl Spent {
@@ -274,7 +277,7 @@ impl fmt::Display for Spent {
                     f,
                     "so many sessions are live, of all servers that share the state directory: "
                 )?;
-                let named = self.holders.iter().take(MAX_NAMED).map(Holder::to_string);
+                let named = self.holders.iter().take(MAX_NAMED).map(LiveSession::to_string);
                 f.write_str(&named.collect::<Vec<_>>().join(", "))?;
                 if let Some(more) = self.holders.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) {
                     write!(f, " and {more} more")?;
@@ -309,7 +312,7 @@ impl fmt::Display for Spent {
 /// # Errors
 ///
 /// The bound, and what holds it.
-pub fn check_sessions(live: &[Holder], limit: &Sourced<u32>) -> Result<(), Spent> {
+pub fn check_sessions(live: &[LiveSession], limit: &Sourced<u32>) -> Result<(), Spent> {
     if live.len() < limit.value as usize {
         return Ok(());
     }

@@ -14,7 +14,7 @@ pub mod count;
 pub mod day;
 pub mod keeper;
 
-pub use bound::{Holder, QuotaLeft, Spent, check_sessions};
+pub use bound::{LiveSession, QuotaLeft, Spent, check_sessions};
 pub use count::SessionSpent;
 
 use crate::auth::broker::purse::{Purse, Refused};

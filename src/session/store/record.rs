@@ -25,7 +25,9 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Of the shape below. A field that is added with a default needs no new one; a changed meaning does.
+/// Of the shape below, and of all that is written in it ([`LaunchReport`], [`crate::plan::proven::ProvenLimit`] and the like). What
+/// an older version could not read needs a new one: it would take a field or a word that it does not know for damage, where it is
+/// to leave the session alone. So does a changed meaning.
 pub const VERSION: u32 = 1;
 /// The largest record that is read, in bytes: two instructions of a million characters each, and the rest.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -329,7 +331,10 @@ pub fn from_json(text: &[u8], session: &SessionId) -> Result<Record, RecordFlaw>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::launch::{LimitName, Unenforced};
+    use crate::plan::proven::{Enforcer, ProvenLimit};
     use crate::session::store::fixtures::record;
+    use serde_json::json;
 
     #[test]
     fn what_is_written_is_read_back() {
@@ -365,8 +370,46 @@ mod tests {
     /// The shape that other versions will have to read.
     #[test]
     fn the_shape_of_version_1() {
-        let text = String::from_utf8(to_json(&record(7)).unwrap()).unwrap();
+        let mut record = record(7);
+        record.workspace = Some(RecordedWorkspace::Snapshot {
+            baseline: serde_json::from_value(json!({"commit": "ab".repeat(20), "object_format": "sha1"})).unwrap(),
+            notes: vec!["note".to_owned()],
+        });
+        record.launch = Some(LaunchReport {
+            session: record.session.clone(),
+            engine: "podman 5.4.0".to_owned(),
+            rootless: true,
+            image: "sha256:1".to_owned(),
+            workspace: record.start.folder.clone(),
+            model: "gpt-5.5".to_owned(),
+            limits: vec![ProvenLimit {
+                name: LimitName::Pids,
+                limit: 512,
+                enforced: false,
+                by: Enforcer::Kernel,
+            }],
+            unenforced: vec![Unenforced {
+                limit: LimitName::Pids,
+                reason: "why".to_owned(),
+                remedy: "how".to_owned(),
+            }],
+            warnings: vec!["warning".to_owned()],
+            notes: vec!["note".to_owned()],
+        });
+        let text = String::from_utf8(to_json(&record).unwrap()).unwrap();
         insta::assert_snapshot!(text);
+        let names = [
+            LimitName::Memory,
+            LimitName::Cpus,
+            LimitName::Pids,
+            LimitName::OpenFiles,
+            LimitName::Scratch,
+            LimitName::Workspace,
+            LimitName::Turn,
+            LimitName::Idle,
+            LimitName::Wall,
+        ];
+        insta::assert_json_snapshot!("words_of_limits", names);
     }
 
     #[test]

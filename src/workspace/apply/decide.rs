@@ -322,21 +322,18 @@ impl Deciding<'_> {
             Place::Directory => match self.clear(change) {
                 // As good as absent: only what the session deleted was in it.
                 Ok(()) => State::Absent,
-                Err(conflict) => return self.conflict(path, conflict),
+                Err(conflict) => return self.conflict(change, conflict),
             },
-            Place::Conflict(conflict) => return self.conflict(path, conflict),
+            Place::Conflict(conflict) => return self.conflict(change, conflict),
             Place::Refused(refusal) => return self.refuse(path, refusal),
         };
         let verdict = compare(&change.base, &change.session, &host);
         match verdict {
             Verdict::Already => return self.decision.already.push(path.clone()),
-            Verdict::Conflict(conflict) => return self.conflict(path, conflict),
+            Verdict::Conflict(conflict) => return self.conflict(change, conflict),
             _ => {}
         }
-        // What is deleted runs no more.
-        if change.session != State::Absent
-            && let Some(reason) = runs_by_itself::reason(path)
-        {
+        if let Some(reason) = runs_then(change) {
             if self.rules.consent == Consent::EachTurn {
                 return self.decision.held.push((path.clone(), reason));
             }
@@ -383,7 +380,7 @@ impl Deciding<'_> {
                 executable,
             }),
             // Both are about a file of the host's.
-            (Verdict::SetExecutable(_) | Verdict::Merge { .. }, None) => self.conflict(&path, Conflict::Kinds),
+            (Verdict::SetExecutable(_) | Verdict::Merge { .. }, None) => self.conflict(change, Conflict::Kinds),
             (Verdict::Already | Verdict::Conflict(_), _) => {}
         }
     }
@@ -440,13 +437,12 @@ impl Deciding<'_> {
         self.made.extend(missing);
     }
 
-    fn conflict(&mut self, path: &RelativePath, conflict: Conflict) {
+    fn conflict(&mut self, change: &Change, conflict: Conflict) {
+        let path = change.path.clone();
         // What is held is not written, and so is in conflict with nothing.
-        match runs_by_itself::reason(path) {
-            Some(reason) if self.rules.consent == Consent::EachTurn => {
-                self.decision.held.push((path.clone(), reason));
-            }
-            _ => self.decision.conflicts.push((path.clone(), conflict)),
+        match runs_then(change) {
+            Some(reason) if self.rules.consent == Consent::EachTurn => self.decision.held.push((path, reason)),
+            _ => self.decision.conflicts.push((path, conflict)),
         }
     }
 
@@ -467,6 +463,13 @@ impl Deciding<'_> {
         decision.steps.extend(self.writes);
         decision
     }
+}
+
+/// Why the file runs by itself once the change is made. What is deleted runs no more.
+fn runs_then(change: &Change) -> Option<&'static str> {
+    (change.session != State::Absent)
+        .then(|| runs_by_itself::reason(&change.path))
+        .flatten()
 }
 
 /// A mode with the right to execute for whoever may read, or for nobody.

@@ -43,7 +43,8 @@ pub enum ApplyError {
          directory of its own: git config core.hooksPath .githooks", folder.display()
     )]
     HooksEverywhere { folder: PathBuf },
-    #[error("nothing was written: it took longer than {} s", .0.as_secs())]
+    #[error("nothing was written: it took longer than {} s; apply again when the disk has less to do, or take the patch: `codex-mcp \
+         sessions diff --output FILE`", .0.as_secs())]
     Late(Duration),
     #[error("nothing was written: the work was cancelled")]
     Cancelled,

@@ -1,4 +1,4 @@
-//! A session's changes, brought to the user's folder: the only place that writes there.
+//! A session's changes, brought to the user's folder: the only place that writes content there.
 //!
 //! A three-way merge between what the session began with, what it made of it and what the host has now. One conflict or one
 //! refused path, and nothing is written at all. Otherwise everything is staged beside its place first, a journal makes

@@ -100,16 +100,16 @@ fn a_spent_session_does_not_renew() {
 
 #[test]
 fn one_session_too_many_is_told_who_holds_the_places() {
-    let holder = |n: u32| Holder {
+    let holder = |n: u32| LiveSession {
         session: format!("s{n}"),
-        server: 4000 + n,
+        server: Some(4000 + n),
     };
     let limit = Sourced::new(2, Origin::Default);
     assert_eq!(check_sessions(&[], &limit), Ok(()));
     assert_eq!(check_sessions(&[holder(1)], &limit), Ok(()));
     let refused = check_sessions(&[holder(1), holder(2)], &limit).unwrap_err();
     insta::assert_snapshot!(refused, @"quota.sessions = 2 (from default) is used up: so many sessions are live, of all servers that share the state directory: s1 (process 4001), s2 (process 4002); end one of them with `codex-mcp sessions stop`, or raise quota.sessions");
-    let many: Vec<Holder> = (0..11).map(holder).collect();
+    let many: Vec<LiveSession> = (0..11).map(holder).collect();
     let refused = check_sessions(&many, &limit).unwrap_err().to_string();
     assert!(refused.contains("s7 (process 4007) and 3 more; end"), "{refused}");
 }

@@ -366,6 +366,10 @@ fn what_runs_by_itself_waits_only_where_nobody_asked() {
     let decision = decided(&changes, &host);
     assert_eq!(names(&decision.held), [] as [&str; 0]);
     assert_eq!(names(&decision.runs_by_itself), ["Makefile", ".envrc", "build.rs"]);
+
+    // What is deleted does not run, so what the host changed of it is a conflict as anywhere.
+    let decision = decided_by(&[("Makefile", "a", "")], &[("Makefile", "b")], &each_turn);
+    assert_eq!((names(&decision.held).len(), decision.conflicts.len()), (0, 1));
 }
 
 #[test]
