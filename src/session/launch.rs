@@ -62,21 +62,32 @@ pub enum Begun {
 /// Everything that lives as long as the session's container.
 pub struct Launched {
     pub plan: LaunchPlan,
-    pub proof: Proof,
     pub folder: PathBuf,
     pub kept: Kept,
     /// What it was when it was taken up; `None` for a new one.
     pub before: Option<Record>,
+    pub journal: SessionJournal,
+    pub up: Up,
+}
+
+/// What came up.
+pub struct Up {
     pub workspace: SessionWorkspace,
     pub container: Container,
     pub disk: DiskWatch,
     pub egress: SessionEgress,
     pub broker: SessionBroker,
+    pub inside: UpInside,
+}
+
+/// What came up in the container.
+pub struct UpInside {
+    pub proof: Proof,
     pub thread: StartedThread,
     pub client: Client,
     pub events: Events,
+    /// The app-server's process.
     pub codex: Ending,
-    pub journal: SessionJournal,
 }
 
 /// Carries a decision out. `give_up` ends it at once, and `hurry` skips the graces of that end. The future
@@ -137,21 +148,12 @@ async fn launch_recorded(
     let coming_up = stop_request::obeyed(kept.root(), &stopped, up.come_up(&spent, hurry)).await;
     match coming_up {
         Ok(up) => Ok(Launched {
-            proof: up.proof,
-            workspace: up.workspace,
-            container: up.container,
-            disk: up.disk,
-            egress: up.egress,
-            broker: up.broker,
-            thread: up.thread,
-            client: up.client,
-            events: up.events,
-            codex: up.codex,
             plan: decided.plan,
             folder: decided.folder,
             kept,
             before,
             journal,
+            up,
         }),
         Err(error) => {
             undo(kept, before).await;
@@ -236,29 +238,6 @@ struct Files {
     secrets: Vec<secrets::Content>,
 }
 
-/// What came up.
-struct Up {
-    proof: Proof,
-    container: Container,
-    disk: DiskWatch,
-    workspace: SessionWorkspace,
-    egress: SessionEgress,
-    broker: SessionBroker,
-    thread: StartedThread,
-    client: Client,
-    events: Events,
-    codex: Ending,
-}
-
-/// What came up inside.
-struct UpInside {
-    proof: Proof,
-    thread: StartedThread,
-    client: Client,
-    events: Events,
-    codex: Ending,
-}
-
 /// What is there when a session's directory is.
 struct ComingUp<'a> {
     kept: &'a Kept,
@@ -298,16 +277,12 @@ impl ComingUp<'_> {
         };
         match came_up {
             Ok(inside) => Ok(Up {
-                proof: inside.proof,
-                thread: inside.thread,
-                client: inside.client,
-                events: inside.events,
-                codex: inside.codex,
+                workspace,
                 container,
                 disk,
-                workspace,
                 egress,
                 broker,
+                inside,
             }),
             Err(error) => {
                 self.ground.forget_image();

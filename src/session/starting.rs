@@ -12,7 +12,7 @@ use crate::session::error::SessionError;
 use crate::session::ground::Ground;
 use crate::session::handle::{LaunchReport, SessionHandle, Shared};
 use crate::session::journal::SessionJournal;
-use crate::session::launch::{self, Begun, Launched, Launching};
+use crate::session::launch::{self, Begun, Launched, Launching, UpInside};
 use crate::session::parking::{self, Resumption};
 use crate::session::quota::Quota;
 use crate::session::recover::recover;
@@ -223,21 +223,19 @@ impl Sessions {
     ) -> Result<SessionHandle, SessionError> {
         let Launched {
             plan,
-            proof,
             folder,
             kept,
             before,
-            workspace,
-            container,
-            disk,
-            egress,
-            broker,
+            journal,
+            up,
+        } = launched;
+        let UpInside {
+            proof,
             thread,
             client,
             events,
             codex,
-            journal,
-        } = launched;
+        } = up.inside;
         let notes = match kept.record().and_then(|record| record.workspace) {
             Some(RecordedWorkspace::Snapshot { notes, .. }) => notes,
             _ => Vec::new(),
@@ -276,13 +274,13 @@ impl Sessions {
         let actor = Actor {
             thread: thread.thread,
             perils: Perils {
-                container,
+                container: up.container,
                 codex,
-                disk,
+                disk: up.disk,
                 stop: stop.subscribe(),
             },
-            egress,
-            broker,
+            egress: up.egress,
+            broker: up.broker,
             client,
             events,
             network: match plan.network.policy.allows_nothing() {
@@ -298,7 +296,7 @@ impl Sessions {
             turns: record.as_ref().map_or(0, |record| record.turns),
             quota: ground.quota.clone(),
             spent: record.as_ref().map(|record| record.spent).unwrap_or_default(),
-            workspace: workspace.clone(),
+            workspace: up.workspace.clone(),
             apply: self.0.config.workspace.apply.value,
             interrupted: before.as_ref().and_then(parking::interruption),
             orders,
@@ -313,7 +311,7 @@ impl Sessions {
             orders: order,
             stop,
             ended: has_ended,
-            workspace,
+            workspace: up.workspace,
             journal,
         });
         let refused = match noting {
