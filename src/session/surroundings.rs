@@ -47,6 +47,7 @@ impl Surroundings {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test plants a program")]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
