@@ -121,7 +121,7 @@ pub fn result(
         "outcome": end.outcome.word(),
         "answer": end.answer.as_str(),
         "error": failure.or_else(|| changes.err().map(ToString::to_string)),
-        "interruptedBefore": interrupted_before,
+        "interruptedBefore": interrupted_before.iter().map(|one| json!({"turn": one.turn, "why": one.why})).collect::<Vec<_>>(),
         "usage": usage(end.usage),
         "modelUsage": spending,
         "quotaLeft": quota_left,
@@ -243,7 +243,7 @@ mod tests {
         };
         let completed_turn = TurnReport {
             end: end.clone(),
-            interrupted_before: None,
+            interrupted_before: Vec::new(),
             egress_denied: Vec::new(),
             spending: Spending::default(),
             quota_left: QuotaLeft::default(),
@@ -260,7 +260,7 @@ mod tests {
         };
         let failed_turn = TurnReport {
             end,
-            interrupted_before: None,
+            interrupted_before: Vec::new(),
             egress_denied: vec![DeniedEgress {
                 host: "a.example".into(),
                 port: 443,

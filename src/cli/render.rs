@@ -7,6 +7,7 @@ use crate::egress::DeniedEgress;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
 use crate::session::handle::LaunchReport;
+use crate::session::store::record::Interrupted;
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::apply::Applied;
 use crate::workspace::changes::Changes;
@@ -142,6 +143,15 @@ fn patch_completed(paths: &[Untrusted], status: ItemStatus) -> Line {
         ItemStatus::Failed => Line::labelled(ERROR, "patch failed", names),
         ItemStatus::Declined => Line::labelled(WARNING, "patch declined", names),
     }
+}
+
+/// Turns before this one that never came to an end.
+pub fn interrupted(before: &[Interrupted]) -> Vec<Line> {
+    let line = |one: &Interrupted| {
+        let text = Untrusted::new(one.to_string());
+        Line::labelled(WARNING, "note", text.one_line(4 * WIDTH))
+    };
+    before.iter().map(line).collect()
 }
 
 /// How the turn ended, where that is worth a word, and what it used.

@@ -136,7 +136,7 @@ async fn turn<T: AgentThread>(
     let Some(end) = follow(thread, prompt, context, pacer).await else {
         return Ok(result::server_ending(Some(thread.id())));
     };
-    if let Err(gone @ SessionError::NotBegun(_)) = end {
+    if let Err(gone @ (SessionError::NotBegun(_) | SessionError::FirstTurnRefused(_))) = end {
         return Err(gone);
     }
     let brought = end.as_ref().ok().and_then(|report| report.brought.clone());

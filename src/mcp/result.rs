@@ -141,7 +141,9 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
             .iter()
             .map(|warning| format!("Codex warned: {warning}")),
     );
-    notes.extend(ended.end.as_ref().ok().and_then(|turn| turn.interrupted_before.clone()));
+    if let Ok(turn) = &ended.end {
+        notes.extend(turn.interrupted_before.iter().map(ToString::to_string));
+    }
     let changes = match ended.changes {
         Ok(changes) => changes,
         Err(error) => {
@@ -433,7 +435,7 @@ mod tests {
         };
         TurnReport {
             end,
-            interrupted_before: None,
+            interrupted_before: Vec::new(),
             egress_denied: Vec::new(),
             spending: Spending::default(),
             quota_left: QuotaLeft::default(),
@@ -545,7 +547,7 @@ mod tests {
 
     fn refused(outcome: TurnOutcome, denied: Vec<DeniedEgress>) -> CallToolResult {
         let turn = TurnReport {
-            interrupted_before: None,
+            interrupted_before: Vec::new(),
             egress_denied: denied,
             ..end("done", outcome)
         };

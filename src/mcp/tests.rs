@@ -204,7 +204,7 @@ impl AgentThread for ScriptedThread {
                 usage: Usage::default(),
                 outcome,
             },
-            interrupted_before: None,
+            interrupted_before: Vec::new(),
             egress_denied: Vec::new(),
             spending: Spending::default(),
             quota_left: QuotaLeft::default(),

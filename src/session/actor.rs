@@ -24,7 +24,7 @@ use crate::session::registry::Urgency;
 use crate::session::stop_order::{StopOrder, StoppedBy};
 use crate::session::stop_request;
 use crate::session::store::now;
-use crate::session::store::record::State;
+use crate::session::store::record::{Interrupted, State};
 use crate::session::store::stored::Kept;
 use crate::session::transcript::{Line, Transcript};
 use crate::session::turn::{TurnReport, Used};
@@ -66,8 +66,9 @@ pub(super) struct Actor {
     pub spent: SessionSpent,
     pub workspace: SessionWorkspace,
     pub apply: ApplyWhen,
-    /// What became of the thread's last turn, where it never came to an end: told with the next one.
-    pub interrupted: Option<String>,
+    /// Turns that never came to an end: told with the next answer.
+    pub interrupted: Vec<Interrupted>,
+    pub known_to: KnownTo,
     pub orders: mpsc::Receiver<TurnOrder>,
     pub ended: watch::Sender<Option<EndReason>>,
     pub kept: Kept,
@@ -82,6 +83,14 @@ pub(super) struct Perils {
     pub codex: Ending,
     pub disk: DiskWatch,
     pub stop: watch::Receiver<Option<StopOrder>>,
+}
+
+/// Who may come back to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownTo {
+    /// None of its turns has begun.
+    Starter,
+    Callers,
 }
 
 /// What the operator set for every session.
@@ -108,6 +117,20 @@ pub(super) struct TurnOrder {
 
 pub(super) type Reply = oneshot::Sender<Result<TurnReport, SessionError>>;
 
+/// Who still waits when a container has ended, and for what.
+struct Unanswered {
+    reply: Reply,
+    error: SessionError,
+}
+
+/// Why a container is to end.
+struct Over {
+    reason: EndReason,
+    /// The turn that it interrupts.
+    turn: Option<u64>,
+    unanswered: Option<Unanswered>,
+}
+
 /// How a turn left the session.
 enum Turned {
     /// Also a turn that failed: the thread goes on.
@@ -120,13 +143,16 @@ enum Turned {
 
 impl Actor {
     pub async fn run(mut self) {
-        let (reason, unanswered) = self.live().await;
+        let Over {
+            reason,
+            turn,
+            unanswered,
+        } = self.live().await;
         // From here on nothing is accepted; what waits is told that it has not begun.
         self.orders.close();
         let Perils { container, stop, .. } = &mut self.perils;
         container.stop(hurried(stop)).await;
         self.journal.ended(&reason).await;
-        let turn = unanswered.is_some().then_some(self.turns);
         let why = reason.to_string();
         self.transcript.note(turn, &Line::Ended { why });
         self.transcript.close().await;
@@ -135,7 +161,7 @@ impl Actor {
         self.spent.observe(self.broker.spending().usage, egress_bytes);
         let (kept, ended, restarts, spent) = (self.kept.clone(), reason.clone(), self.bounds.restarts, self.spent);
         // Whatever was the first to end it.
-        let is_kept = self.perils.stop.borrow().is_none_or(StopOrder::keeps_session);
+        let is_kept = reason != EndReason::GivenUp && self.perils.stop.borrow().is_none_or(StopOrder::keeps_session);
         blocking(move || match kept.take() {
             Some(stored) if is_kept => stored.let_go_or_warn(|record| {
                 record.spent = spent;
@@ -145,19 +171,25 @@ impl Actor {
             None => {}
         })
         .await;
-        if let Some(reply) = unanswered {
+        if let Some(Unanswered { reply, error }) = unanswered {
             // The caller may have given up on the turn.
-            let _ = reply.send(Err(SessionError::Ended(reason.clone())));
+            let _ = reply.send(Err(error));
         }
         self.ended.send_replace(Some(reason));
     }
 
     /// Runs until the container is to end; says why, and who still waits for a turn.
-    async fn live(&mut self) -> (EndReason, Option<Reply>) {
+    async fn live(&mut self) -> Over {
         loop {
             let order = match self.idle().await {
                 Ok(order) => order,
-                Err(reason) => return (reason, None),
+                Err(reason) => {
+                    return Over {
+                        reason,
+                        turn: None,
+                        unanswered: None,
+                    };
+                }
             };
             let TurnOrder {
                 prompt,
@@ -166,17 +198,26 @@ impl Actor {
                 cancelled,
                 mut reply,
             } = order;
-            if cancelled.is_cancelled() || reply.is_closed() {
-                let _ = reply.send(Err(SessionError::TurnCancelled));
-                continue;
-            }
-            let mut ticket = match self.begin(asked, &prompt).await {
-                Ok(ticket) => ticket,
-                Err(error) => {
+            let begun = match cancelled.is_cancelled() || reply.is_closed() {
+                true => Err(SessionError::TurnCancelled),
+                false => self.begin(asked, &prompt).await,
+            };
+            let mut ticket = match (begun, self.known_to) {
+                (Ok(ticket), _) => ticket,
+                (Err(error @ SessionError::TurnCancelled), _) | (Err(error), KnownTo::Callers) => {
                     let _ = reply.send(Err(error));
                     continue;
                 }
+                (Err(error), KnownTo::Starter) => {
+                    let error = SessionError::FirstTurnRefused(Box::new(error));
+                    return Over {
+                        reason: EndReason::GivenUp,
+                        turn: None,
+                        unanswered: Some(Unanswered { reply, error }),
+                    };
+                }
             };
+            self.known_to = KnownTo::Callers;
             let unwanted = async {
                 tokio::select! {
                     () = cancelled.cancelled() => {}
@@ -197,12 +238,20 @@ impl Actor {
                 }
                 Turned::Over(reason) => {
                     self.journal.turn_ended(Err(Outcome::SessionOver), self.usage);
-                    return (reason, Some(reply));
+                    let error = SessionError::Ended(reason.clone());
+                    return Over {
+                        reason,
+                        turn: Some(self.turns),
+                        unanswered: Some(Unanswered { reply, error }),
+                    };
                 }
             };
             self.note_end(&answer).await;
+            let tells = answer.is_ok();
             // The caller may have given up on the turn.
-            let _ = reply.send(answer);
+            if reply.send(answer).is_ok() && tells && !cancelled.is_cancelled() {
+                self.note_told().await;
+            }
         }
     }
 
@@ -245,7 +294,7 @@ impl Actor {
             brought,
             applied,
             end,
-            interrupted_before: self.interrupted.take(),
+            interrupted_before: self.interrupted.clone(),
             egress_denied: self.egress.take_denied(),
             spending,
             quota_left: self.quota.left(&self.spent).await,
@@ -307,6 +356,18 @@ impl Actor {
         if let Err(error) = noted.await {
             // The turn has happened. A record that says it still runs errs on the safe side.
             tracing::warn!(%error, "the end of a turn is not on record");
+        }
+    }
+
+    /// Somebody has an answer that told of the turns that were interrupted before.
+    async fn note_told(&mut self) {
+        let told = std::mem::take(&mut self.interrupted);
+        if told.is_empty() {
+            return;
+        }
+        let noted = self.kept.update(move |record| parking::told(record, &told));
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "interrupted turns that were told of will be told of once more");
         }
     }
 

@@ -136,6 +136,9 @@ pub enum SessionError {
     /// Its container was gone before the turn began, which may be asked for again.
     #[error("the session's container is gone: {0}")]
     NotBegun(EndReason),
+    /// The session is gone with it: there is nothing in it to come back to.
+    #[error("{0}\nNo turn of it having begun, the session that was started for this was removed.")]
+    FirstTurnRefused(Box<SessionError>),
     #[error(transparent)]
     Quota(#[from] QuotaError),
     #[error(transparent)]
@@ -193,6 +196,7 @@ impl SessionError {
     pub fn kind(&self) -> SessionErrorKind {
         use SessionErrorKind as Kind;
         match self {
+            Self::FirstTurnRefused(error) => error.kind(),
             Self::Root(_)
             | Self::ModelNotAllowed { .. }
             | Self::Snapshot(_)

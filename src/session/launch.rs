@@ -15,6 +15,7 @@ use crate::egress::SessionEgress;
 use crate::egress::allowance::SessionBounds;
 use crate::plan::launch::LaunchPlan;
 use crate::plan::proof::Proof;
+use crate::session::actor::KnownTo;
 use crate::session::blocking::blocking;
 use crate::session::container::Container;
 use crate::session::copying::Copying;
@@ -64,8 +65,7 @@ pub struct Launched {
     pub plan: LaunchPlan,
     pub folder: PathBuf,
     pub kept: Kept,
-    /// What it was when it was taken up; `None` for a new one.
-    pub before: Option<Record>,
+    pub known_to: KnownTo,
     pub journal: SessionJournal,
     pub up: Up,
 }
@@ -151,7 +151,10 @@ async fn launch_recorded(
             plan: decided.plan,
             folder: decided.folder,
             kept,
-            before,
+            known_to: match before {
+                None => KnownTo::Starter,
+                Some(_) => KnownTo::Callers,
+            },
             journal,
             up,
         }),

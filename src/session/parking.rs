@@ -4,12 +4,14 @@
 //! next reply starts a container for it.
 
 use crate::session::error::EndReason;
-use crate::session::store::record::{End, EndCause, Moment, Record, State};
+use crate::session::store::record::{End, EndCause, Interrupted, Moment, Record, State};
 use std::time::Duration;
 
 /// The wait after a second loss in a row (the first restart is at once); each further one is twice as long.
 const BACK_OFF: Duration = Duration::from_secs(1);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+/// The most interrupted turns that are still to be told of; the oldest are forgotten first.
+const MAX_INTERRUPTED: usize = 8;
 
 /// Writes down how a session's container ended, `turn` being the one that ran.
 pub fn ended(record: &mut Record, reason: &EndReason, turn: Option<u64>, restarts: u32, now: Moment) {
@@ -19,6 +21,12 @@ pub fn ended(record: &mut Record, reason: &EndReason, turn: Option<u64>, restart
         why: reason.to_string(),
         turn,
     };
+    if let Some(turn) = turn {
+        let why = end.why.clone();
+        record.interrupted.push(Interrupted { turn, why });
+        let too_many = record.interrupted.len().saturating_sub(MAX_INTERRUPTED);
+        record.interrupted.drain(..too_many);
+    }
     match end.cause {
         EndCause::Lost => {
             record.losses = record.losses.saturating_add(1);
@@ -56,14 +64,9 @@ pub fn settle(record: &mut Record, restarts: u32, now: Moment) {
     }
 }
 
-/// What is told with the next turn, where the last one never came to an end.
-pub fn interruption(record: &Record) -> Option<String> {
-    let end = record.end()?;
-    let turn = end.turn?;
-    Some(format!(
-        "turn {turn} of this thread was interrupted: {}. What it had changed by then is in the workspace",
-        end.why
-    ))
+/// An answer told of these, and somebody has it.
+pub fn told(record: &mut Record, interrupted: &[Interrupted]) {
+    record.interrupted.retain(|one| !interrupted.contains(one));
 }
 
 /// Whether a session without a container may have one.
@@ -174,7 +177,29 @@ mod tests {
                 );
             }
         }
-        assert_eq!(interruption(&record), None);
+        assert_eq!(record.interrupted, []);
+    }
+
+    /// Nobody hears of them where the next answer does not come either.
+    #[test]
+    fn interrupted_turns_are_kept_until_they_are_told() {
+        let mut record = record(7);
+        let lose = |record: &mut Record, turn| {
+            let reason = EndReason::lost(format!("reason {turn}"));
+            ended(record, &reason, Some(turn), RESTARTS, Moment(0));
+        };
+        lose(&mut record, 1);
+        record.state = State::Live { turn: None };
+        lose(&mut record, 2);
+        ended(&mut record, &EndReason::Stopped, None, RESTARTS, Moment(0));
+        let known = record.interrupted.clone();
+        let turns = |record: &Record| record.interrupted.iter().map(|one| one.turn).collect::<Vec<_>>();
+        assert_eq!(turns(&record), [1, 2]);
+        lose(&mut record, 3);
+        told(&mut record, &known);
+        assert_eq!(turns(&record), [3]);
+        (10..30).for_each(|turn| lose(&mut record, turn));
+        assert_eq!(turns(&record), (22..30).collect::<Vec<_>>());
     }
 
     #[test]
@@ -186,7 +211,8 @@ mod tests {
             settle(&mut record, RESTARTS, Moment(0));
         }
         assert_eq!(record.losses, 2);
-        let told = interruption(&record).unwrap();
+        assert_eq!(record.interrupted.len(), 1);
+        let told = record.interrupted[0].to_string();
         assert!(
             told.starts_with("turn 4 of this thread was interrupted: its server died."),
             "{told}"
@@ -194,6 +220,6 @@ mod tests {
         assert_eq!(resumption(&record, RESTARTS, Moment(0)), Resumption::After(BACK_OFF));
         record.state = State::Live { turn: None };
         settle(&mut record, RESTARTS, Moment(0));
-        assert_eq!(interruption(&record), None);
+        assert_eq!(record.interrupted.len(), 1);
     }
 }

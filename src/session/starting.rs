@@ -3,7 +3,7 @@
 use crate::codex::client::NetworkAccess;
 use crate::codex::event::ThreadId;
 use crate::redact::Redactor;
-use crate::session::actor::{Actor, Bounds, Perils, QUEUE};
+use crate::session::actor::{Actor, Bounds, KnownTo, Perils, QUEUE};
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
 use crate::session::copying::Copying;
@@ -144,6 +144,7 @@ impl Sessions {
         })
         .await?;
         let record = stored.record();
+        ground.quota.admit_resumption(&record.spent).await?;
         match parking::resumption(record, restarts, now()) {
             Resumption::After(wait) => {
                 tokio::select! {
@@ -199,9 +200,9 @@ impl Sessions {
         let launching = launch::launch(Arc::clone(&ground), launching, &give_up, hurry);
         let (launched, ()) = tokio::join!(launching, sweeping);
         let launched = launched?;
-        let by = match &launched.before {
-            None => StoppedBy::Starter,
-            Some(_) => StoppedBy::Server,
+        let by = match launched.known_to {
+            KnownTo::Starter => StoppedBy::Starter,
+            KnownTo::Callers => StoppedBy::Server,
         };
         let handle = self.adopt(&ground, launched, by).await?;
         let stopping = *self.0.stop.borrow();
@@ -225,7 +226,7 @@ impl Sessions {
             plan,
             folder,
             kept,
-            before,
+            known_to,
             journal,
             up,
         } = launched;
@@ -298,7 +299,8 @@ impl Sessions {
             spent: record.as_ref().map(|record| record.spent).unwrap_or_default(),
             workspace: up.workspace.clone(),
             apply: self.0.config.workspace.apply.value,
-            interrupted: before.as_ref().and_then(parking::interruption),
+            interrupted: record.map(|record| record.interrupted).unwrap_or_default(),
+            known_to,
             orders,
             ended,
             kept,

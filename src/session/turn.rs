@@ -6,6 +6,7 @@ use crate::egress::DeniedEgress;
 use crate::plan::launch::LimitName;
 use crate::session::disk::decide::Usage as DiskUsage;
 use crate::session::quota::QuotaLeft;
+use crate::session::store::record::Interrupted;
 use crate::wire::contract::Figures;
 use crate::workspace::apply::Applied;
 use crate::workspace::changes::Changes;
@@ -16,8 +17,8 @@ use serde::Serialize;
 pub struct TurnReport {
     /// As Codex says it.
     pub end: TurnEnd,
-    /// The thread's turn before this one, where it never came to its end: which, and why.
-    pub interrupted_before: Option<String>,
+    /// Turns of the thread that never came to an end, and that no answer has told of yet; oldest first.
+    pub interrupted_before: Vec<Interrupted>,
     /// Connections that were refused since the turn before, equal ones counted.
     pub egress_denied: Vec<DeniedEgress>,
     /// What the session has asked of its model so far, as this host counts it: Codex's own count is the container's word.

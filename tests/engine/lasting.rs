@@ -172,14 +172,58 @@ fn a_session_that_dies_again_and_again_is_failed(lane: Lane) {
         .codex_mcp(&["sessions", "resume", &thread, "#text alive again"])
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&insisted.stdout).into_owned();
-    assert!(
-        said.contains("alive again"),
-        "{said}{}",
-        String::from_utf8_lossy(&insisted.stderr)
-    );
+    let [said, commented] =
+        [&insisted.stdout, &insisted.stderr].map(|stream| String::from_utf8_lossy(stream).into_owned());
+    assert!(said.contains("alive again"), "{said}{commented}");
+    // No answer came to an end that could have told of either.
+    for turn in [2, 3] {
+        let told = format!("turn {turn} of this thread was interrupted: ");
+        assert!(commented.contains(&told), "{commented}");
+    }
     let replied = reply(&mut client, &thread, "#text forgiven");
     assert!(content(&replied).contains("forgiven"), "{replied}");
+    let notes = replied["structuredContent"]["notes"].to_string();
+    assert!(!notes.contains("was interrupted"), "told twice: {notes}");
+}
+
+/// Where no turn may begin, nothing is copied and no container is started for one.
+fn a_spent_day_starts_no_container(lane: Lane) {
+    let Some(world) = World::with_config(lane, "[quota.day]\nturns = 1") else {
+        return;
+    };
+    let mut client = McpClient::start(&world);
+    // Both may begin when they are asked for; by the time that they have their containers, one may not.
+    let prompt = json!({"prompt": "#text ready"});
+    let asked = [(); 2].map(|()| client.begin_tool("codex", prompt.clone()));
+    let answers = asked.map(|id| client.answer(id)["result"].clone());
+    let (begun, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.get("isError").is_none());
+    let ([begun], [refused]) = (&begun[..], &refused[..]) else {
+        panic!("one of them: {answers:?}")
+    };
+    let words = |result: &Value| result["content"][0]["text"].as_str().unwrap().to_owned();
+    assert!(words(refused).contains("quota.day.turns = 1 (from "), "{refused}");
+    assert_eq!(
+        world.session_directories().len(),
+        1,
+        "nobody has the other one's thread"
+    );
+    let thread = thread_of(begun);
+    assert_eq!(record(&world)["thread"]["id"], thread);
+
+    let launches = |world: &World| {
+        let exported = world.codex_mcp(&["audit", "show", "--json"]).output().unwrap();
+        let log = String::from_utf8(exported.stdout).unwrap();
+        log.matches(r#""what":"launch""#).count()
+    };
+    let before = launches(&world);
+    assert_eq!(before, 2);
+    sessions(&world, &["stop", &thread]);
+    let refusals = [client.tool("codex", prompt), reply(&mut client, &thread, "#text more")];
+    for refused in &refusals {
+        assert!(words(refused).contains("quota.day.turns = 1 (from "), "{refused}");
+    }
+    assert_eq!(launches(&world), before);
+    assert_eq!(record(&world)["state"]["end"]["cause"], "stopped");
 }
 
 /// What a person sees and does: the list, one session, its log, and its removal for good.
@@ -226,5 +270,6 @@ on_every_lane!(
     an_idle_session_is_parked,
     a_live_thread_is_its_servers_alone,
     a_session_that_dies_again_and_again_is_failed,
+    a_spent_day_starts_no_container,
     sessions_are_listed_shown_and_removed,
 );

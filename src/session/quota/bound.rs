@@ -123,7 +123,10 @@ impl From<&DayQuota> for DayBounds {
 /// What is asked of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
+    /// With a first turn, which is asked for and counted by itself when it begins.
     Session,
+    /// As [`Self::Session`], of one that was counted when it began.
+    Resumption,
     Turn,
     Request,
 }
@@ -139,8 +142,7 @@ pub const FOR_A_TURN: &[Dimension] = &[
 impl Ask {
     fn dimensions(self) -> &'static [Dimension] {
         match self {
-            Self::Session => &[],
-            Self::Turn => FOR_A_TURN,
+            Self::Session | Self::Resumption | Self::Turn => FOR_A_TURN,
             Self::Request => &[Dimension::Tokens, Dimension::Requests],
         }
     }
@@ -150,6 +152,7 @@ impl Ask {
         let mut cost = DayCounts::default();
         match self {
             Self::Session => cost.sessions = 1,
+            Self::Resumption => {}
             Self::Turn => cost.counts.turns = 1,
             Self::Request => cost.counts.requests = 1,
         }
@@ -168,9 +171,10 @@ impl Ask {
 
     /// The bound that it meets, if it meets one.
     pub fn meets<'b>(self, bounds: &'b DayBounds, used: &DayCounts) -> Option<(Bound, &'b Limit)> {
-        if self == Self::Session {
-            let sessions = bounds.sessions.as_ref().filter(|limit| used.sessions >= limit.most);
-            return sessions.map(|limit| (Bound::DaySessions, limit));
+        if self == Self::Session
+            && let Some(limit) = bounds.sessions.as_ref().filter(|limit| used.sessions >= limit.most)
+        {
+            return Some((Bound::DaySessions, limit));
         }
         let spent = bounds.bounds.spent(&used.counts, self.dimensions());
         spent.map(|(dimension, limit)| (Bound::Day(dimension), limit))

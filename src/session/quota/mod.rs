@@ -77,9 +77,24 @@ impl Quota {
         })
     }
 
-    /// Counts a session that begins. One that is resumed began once.
+    /// Counts a session that begins, where its first turn may.
     pub async fn admit_session(&self) -> Result<(), QuotaError> {
+        self.may_turn(&SessionSpent::default())?;
         self.keeper.admit(Ask::Session).await
+    }
+
+    /// Whether a session that comes back may have a turn: no container is started for one that may not. Nothing is counted, because
+    /// the session began once.
+    pub async fn admit_resumption(&self, spent: &SessionSpent) -> Result<(), QuotaError> {
+        self.may_turn(spent)?;
+        self.keeper.admit(Ask::Resumption).await
+    }
+
+    fn may_turn(&self, spent: &SessionSpent) -> Result<(), QuotaError> {
+        match self.session.spent(&spent.counts(), FOR_A_TURN) {
+            Some(met) => Err(QuotaError::Spent(Box::new(Spent::of_session(met)))),
+            None => Ok(()),
+        }
     }
 
     /// A session that was counted did not begin after all.
@@ -89,9 +104,7 @@ impl Quota {
 
     /// Counts a turn that begins; its time runs from here. `spent` is the session's, without this turn.
     pub async fn admit_turn(&self, spent: &SessionSpent) -> Result<TurnTicket, QuotaError> {
-        if let Some(met) = self.session.spent(&spent.counts(), FOR_A_TURN) {
-            return Err(QuotaError::Spent(Box::new(Spent::of_session(met))));
-        }
+        self.may_turn(spent)?;
         self.keeper.admit(Ask::Turn).await?;
         Ok(TurnTicket {
             keeper: self.keeper.clone(),

@@ -126,6 +126,30 @@ async fn a_turn_that_did_not_begin_or_that_nobody_waited_for_costs_none() {
     assert_eq!((left.left.turns, left.sessions), (Some(1), Some(1)));
 }
 
+/// It would have a container, and nothing to do in it.
+#[tokio::test]
+async fn no_session_is_begun_or_comes_back_for_a_turn_that_may_not_begin() {
+    let mut bench = Bench::new(Spendable {
+        turns: bound(1),
+        ..Spendable::default()
+    });
+    bench.settings.session.turns = bound(3);
+    bench.settings.day.sessions = bound(9);
+    let quota = bench.server();
+    quota.admit_session().await.unwrap();
+    let spent_all = SessionSpent { turns: 3, ..NOTHING };
+    let refused = quota.admit_resumption(&spent_all).await.unwrap_err().to_string();
+    assert!(refused.starts_with("quota.session.turns = 3 "), "{refused}");
+    quota.admit_resumption(&NOTHING).await.unwrap();
+    quota.admit_turn(&NOTHING).await.unwrap().settle();
+    for refused in [quota.admit_session().await, quota.admit_resumption(&NOTHING).await] {
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.starts_with("quota.day.turns = 1 "), "{refused}");
+    }
+    let left = quota.left(&NOTHING).await.day.unwrap();
+    assert_eq!(left.sessions, Some(8), "what is refused or comes back is not counted");
+}
+
 /// It may have waited long for the disk that could not take its beginning.
 #[tokio::test]
 async fn a_turn_that_did_not_begin_is_none_and_its_time_was_time() {
@@ -305,9 +329,10 @@ async fn a_damaged_count_refuses_what_it_bounds_and_nothing_else() {
         )
     );
     assert!(quota.allowance().check().is_err());
-    // Neither requests nor sessions are bounded.
+    // A session begins with a turn.
+    assert_eq!(quota.admit_session().await.unwrap_err().to_string(), refused);
+    // Requests are not bounded.
     quota.purse().admit().await.unwrap();
-    quota.admit_session().await.unwrap();
     std::fs::rename(&aside, bench.dir.path().join("kept")).unwrap();
     quota.admit_turn(&NOTHING).await.unwrap();
     quota.allowance().check().unwrap();

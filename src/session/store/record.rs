@@ -74,6 +74,9 @@ pub struct Record {
     pub turns: u64,
     /// Losses of container or Codex since a turn last ended well.
     pub losses: u32,
+    /// Turns that never came to an end, oldest first, until an answer has told of them.
+    #[serde(default)]
+    pub interrupted: Vec<Interrupted>,
     /// As Codex counts it.
     pub usage: Usage,
     /// As this host counts it, over all of its containers.
@@ -133,6 +136,26 @@ pub struct End {
     pub why: String,
     /// The turn that it interrupted, counted from 1.
     pub turn: Option<u64>,
+}
+
+/// A turn that never came to an end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interrupted {
+    /// Counted from 1.
+    pub turn: u64,
+    /// For people.
+    pub why: String,
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { turn, why } = self;
+        write!(
+            f,
+            "turn {turn} of this thread was interrupted: {why}. What it had changed by then is in the workspace"
+        )
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,6 +265,7 @@ impl Record {
             state: State::Live { turn: None },
             turns: 0,
             losses: 0,
+            interrupted: Vec::new(),
             usage: Usage::default(),
             spent: SessionSpent::default(),
             launch: None,
@@ -371,6 +395,10 @@ mod tests {
     #[test]
     fn the_shape_of_version_1() {
         let mut record = record(7);
+        record.interrupted = vec![Interrupted {
+            turn: 3,
+            why: "why".to_owned(),
+        }];
         record.workspace = Some(RecordedWorkspace::Snapshot {
             baseline: serde_json::from_value(json!({"commit": "ab".repeat(20), "object_format": "sha1"})).unwrap(),
             notes: vec!["note".to_owned()],
