@@ -26,6 +26,12 @@ impl<'a> Capabilities<'a> {
         self.engine.oci_runtime.as_deref().filter(|_| self.is_podman())
     }
 
+    /// Whether a client that is killed can leave a monitor that the engine knows nothing of ([`crate::supervise::monitor`]). Docker's
+    /// daemon is the parent of its own.
+    pub fn leaves_monitors(self) -> bool {
+        self.is_podman()
+    }
+
     /// `--timeout`: podman's monitor ends the container even when we are dead. Docker has no such flag; there only
     /// the guest keeps the wall clock.
     pub fn has_timeout(self) -> bool {

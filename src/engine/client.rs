@@ -9,6 +9,7 @@ use crate::plan::identity::ContainerName;
 use crate::supervise::command::CommandLine;
 use crate::supervise::environment::Environment;
 use crate::supervise::ladder::CommandEnd;
+use crate::supervise::monitor;
 use crate::supervise::output::{self, Bounds, Output, OutputError};
 use crate::supervise::reconcile::Sighting;
 use crate::supervise::spawner::Spawner;
@@ -100,13 +101,26 @@ impl Engine {
             .map_err(|source| EngineError::UnreadableListing { command, source })
     }
 
-    /// Removes containers by force, in any state; those that are gone already are no error.
+    /// Removes containers by force, in any state, and what killed clients of the engine may have left of them; those that are gone
+    /// already are no error.
     pub async fn remove<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<(), EngineError> {
-        let mut names = names.into_iter().peekable();
-        if names.peek().is_none() {
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        if names.is_empty() {
             return Ok(());
         }
-        let command = argv::remove(&self.facts, names);
+        self.forget(&names).await?;
+        if Capabilities::of(&self.facts).leaves_monitors() {
+            // Fails only where the runtime ends.
+            let left = tokio::task::spawn_blocking(move || monitor::end_left(&names)).await;
+            if left.is_ok_and(|left| left > 0) {
+                tracing::info!("ended what a killed client of the engine had left half-way");
+            }
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, names: &[String]) -> Result<(), EngineError> {
+        let command = argv::remove(&self.facts, names.iter().map(String::as_str));
         let output = self.output(&command).await?;
         let gone = Capabilities::of(&self.facts).nothing_to_remove();
         // One name a line: any other trouble among them is an error.

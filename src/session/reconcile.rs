@@ -48,5 +48,5 @@ pub async fn end_container(
     name: &ContainerName,
 ) -> Result<(), SessionError> {
     let ground = Ground::find(Arc::clone(config), Arc::clone(surroundings)).await?;
-    Ok(sweep::end(&ground.engine, name).await?)
+    Ok(ground.engine.remove([name.as_str()]).await?)
 }

@@ -10,7 +10,6 @@ use crate::session::secrets;
 use crate::session::store::hold::{Hold, Holder};
 use crate::session::store::record::{Record, RecordFlaw, State};
 use crate::session::store::{Found, Store, StoreError, now};
-use crate::supervise::monitor;
 use crate::supervise::owner::Owner;
 use crate::supervise::reconcile;
 use crate::workspace;
@@ -38,18 +37,8 @@ pub async fn sweep(engine: &Engine, store: Store, restarts: u32) {
         Err(error) => tracing::warn!(%error, "could not look for containers that dead servers left"),
     }
     let (engine, runtime) = (engine.clone(), tokio::runtime::Handle::current());
-    let end = move |name: &ContainerName| runtime.block_on(end(&engine, name));
+    let end = move |name: &ContainerName| runtime.block_on(engine.remove([name.as_str()]));
     blocking(move || sessions(&store, restarts, end)).await;
-}
-
-/// Ends what is left of a container, in any state; that there is none is no error.
-pub async fn end(engine: &Engine, name: &ContainerName) -> Result<(), EngineError> {
-    engine.remove([name.as_str()]).await?;
-    let of = name.clone();
-    if blocking(move || monitor::end_left(of.as_str())).await > 0 {
-        tracing::info!(%name, "ended what a killed client of the engine had left half-way");
-    }
-    Ok(())
 }
 
 async fn containers(engine: &Engine, me: &Owner) -> Result<usize, EngineError> {
