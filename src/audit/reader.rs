@@ -1,8 +1,8 @@
 //! Stored lines, one after the other. Whatever a file holds, a line takes no more memory than a line of ours may have.
 use crate::audit::chain::MAX_LINE;
-use std::fs::{File, OpenOptions};
+use crate::durable::regular;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// One line as it is stored.
@@ -22,15 +22,7 @@ pub enum Line {
 ///
 /// Where it can't be read, or is none.
 pub fn open(path: &Path) -> io::Result<Lines<BufReader<File>>> {
-    let file = OpenOptions::new()
-        .read(true)
-        // A FIFO in its place must not be waited for.
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
-    Ok(Lines::new(BufReader::new(file)))
+    Ok(Lines::new(BufReader::new(regular::read(path)?)))
 }
 
 /// The lines of one file.
@@ -116,7 +108,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
-        assert_eq!(open(&fifo).unwrap_err().to_string(), "not a file");
+        assert_eq!(open(&fifo).unwrap_err().to_string(), "it is not a regular file");
         let link = directory.path().join("link");
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
         assert!(open(&link).is_err());

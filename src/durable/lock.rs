@@ -2,12 +2,11 @@
 //!
 //! It must never wait without an end: flock(2) itself waits for as long as it takes.
 
+use super::regular;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::libc;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -23,15 +22,9 @@ pub struct Lock {
 /// Makes the file where there is none, for its owner alone, and opens no link in its place. `None`: another has had it for as long
 /// as `patience`; zero tries once.
 pub fn exclusive(path: &Path, patience: Duration) -> io::Result<Option<Lock>> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        // A FIFO in its place would wait for its other end.
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = regular::open(path, &mut options)?;
     let begun = Instant::now();
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -49,6 +42,7 @@ pub fn exclusive(path: &Path, patience: Duration) -> io::Result<Option<Lock>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::libc;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]

@@ -6,12 +6,13 @@
 
 use crate::codex::event::TurnEvent;
 use crate::config::moment::rfc3339_millis;
+use crate::durable::regular;
 use crate::redact::Redactor;
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -153,12 +154,7 @@ impl LogFile {
         let (mut file, written) = match self.open.take() {
             Some(open) => open,
             None => {
-                let mut file = OpenOptions::new()
-                    .read(true)
-                    .append(true)
-                    .create(true)
-                    .mode(0o600)
-                    .open(&self.path)?;
+                let mut file = regular::open(&self.path, OpenOptions::new().read(true).append(true).create(true))?;
                 let mut length = file.metadata()?.len();
                 if is_torn(&file, length)? {
                     // What a crash cut short stays a line of its own, and takes none along that comes after it.
@@ -192,7 +188,7 @@ fn is_torn(file: &File, length: u64) -> io::Result<bool> {
 pub fn read(session_dir: &Path) -> io::Result<Vec<Value>> {
     let mut lines = Vec::new();
     for name in [OLDER, FILE] {
-        let file = match File::open(session_dir.join(name)) {
+        let file = match regular::read(&session_dir.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
         };

@@ -11,12 +11,12 @@
 
 use crate::auth::chatgpt::auth_file::{AuthFile, Fingerprint, Flaw, MAX_FILE, Token};
 use crate::durable::lock::{self, Lock};
+use crate::durable::regular;
 use crate::durable::replace;
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -89,18 +89,11 @@ impl Store {
         let failed = |error: io::Error| match (error.kind(), error.raw_os_error()) {
             (ErrorKind::NotFound, _) => FileError::Missing(path()),
             (_, Some(nix::libc::ELOOP)) => FileError::Link(path()),
+            _ if regular::was_none(&error) => FileError::NotRegular(path()),
             _ => io_error("read", &self.file)(error),
         };
-        // Without O_NONBLOCK a FIFO in the file's place would block for ever.
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW)
-            .open(&self.file)
-            .map_err(failed)?;
+        let file = regular::read(&self.file).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(FileError::NotRegular(path()));
-        }
         if metadata.uid() != nix::unistd::geteuid().as_raw() {
             return Err(FileError::NotOurs(path()));
         }
@@ -167,11 +160,7 @@ impl Store {
 
     fn marks(&self) -> Result<VecDeque<Fingerprint>, FileError> {
         let path = self.beside(".codex-mcp.spent");
-        let open = OpenOptions::new()
-            .read(true)
-            .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW)
-            .open(&path);
-        let file = match open {
+        let file = match regular::read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(VecDeque::new()),
             Err(error) => return Err(io_error("read", &path)(error)),

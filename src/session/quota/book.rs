@@ -6,11 +6,12 @@
 #![expect(clippy::disallowed_methods, reason = "reads and writes the files that count days")]
 
 use crate::durable::lock::{self, Lock};
+use crate::durable::regular;
 use crate::durable::replace;
 use crate::session::quota::count::DayCounts;
 use crate::session::quota::day::Day;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -168,7 +169,7 @@ impl Book {
     fn read(&self, day: Day) -> Result<(DayCounts, Option<PathBuf>), Uncounted> {
         let path = self.path(day);
         let mut text = Vec::new();
-        match File::open(&path) {
+        match regular::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((DayCounts::default(), None)),
             Err(error) => return Err(failed("read", &path)(error)),
             Ok(file) => {

@@ -3,13 +3,14 @@
 //! An open-file-description lock (fcntl_locking(2)) and not flock(2): whether it is held can be asked without taking it, so
 //! that listing sessions never keeps a server from one.
 
+use crate::durable::regular;
 use crate::supervise::owner::Owner;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Beside the record.
@@ -38,14 +39,9 @@ pub enum HoldError {
 impl Hold {
     /// Takes a session's directory, and says who did.
     pub fn take(session_dir: &Path, owner: &Owner) -> Result<Self, HoldError> {
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(session_dir.join(LOCK_FILE));
-        let mut file = match opened {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = match regular::open(&session_dir.join(LOCK_FILE), &mut options) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(HoldError::Gone),
             opened => opened?,
         };
@@ -76,7 +72,7 @@ pub enum Holder {
 
 /// Looks, and takes nothing.
 pub fn holder(session_dir: &Path) -> io::Result<Holder> {
-    let mut file = match OpenOptions::new().read(true).open(session_dir.join(LOCK_FILE)) {
+    let mut file = match regular::read(&session_dir.join(LOCK_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
         opened => opened?,
     };

@@ -23,10 +23,12 @@ pub mod fixtures;
 
 use crate::codex::event::ThreadId;
 use crate::durable::lock::{self, Lock};
+use crate::durable::regular;
 use crate::plan::identity::SessionId;
 use crate::session::directory::{GONE, private_dir_all};
 use crate::session::secrets;
 use crate::supervise::owner::Owner;
+use crate::wire::untrusted::Untrusted;
 use crate::workspace::bind::placeholder::PlaceholderError;
 use crate::workspace::removal::RemovalError;
 use hold::{Hold, HoldError, Holder};
@@ -318,16 +320,18 @@ fn pick<'a>(
     if let Some((session, _)) = sessions.clone().find(names) {
         return Ok(session.clone());
     }
+    // Whatever somebody typed or pasted.
+    let shown = || Untrusted::new(wanted).one_line(80);
     let begins = |name: &str| !wanted.is_empty() && name.starts_with(wanted);
     let mut beginning = sessions
         .filter(|(session, thread)| begins(session.as_str()) || thread.is_some_and(|thread| begins(thread.as_str())));
     match (beginning.next(), beginning.count()) {
         (Some((session, _)), 0) => Ok(session.clone()),
         (Some(_), more) => Err(StoreError::Ambiguous {
-            wanted: wanted.to_owned(),
+            wanted: shown(),
             count: more + 1,
         }),
-        (None, _) => Err(StoreError::Unknown(wanted.to_owned())),
+        (None, _) => Err(StoreError::Unknown(shown())),
     }
 }
 
@@ -356,7 +360,7 @@ fn look(session: SessionId, path: PathBuf) -> io::Result<Option<Found>> {
 
 /// `None`: there is no record.
 fn read_record(root: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match fs::File::open(root.join(RECORD_FILE)) {
+    let file = match regular::read(&root.join(RECORD_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };

@@ -186,11 +186,14 @@ fn one_that_cant_be_read_is_no_reason_to_know_of_none() {
     let bench = bench();
     (1..=3).for_each(|byte| drop(bench.store.create(record(byte)).unwrap()));
     let directory_of = |byte| bench.store.directory_of(&record(byte).session);
+    // Whoever opened it for reading would wait for a writer.
     fs::remove_file(directory_of(1).join(RECORD_FILE)).unwrap();
-    fs::create_dir(directory_of(1).join(RECORD_FILE)).unwrap();
+    nix::unistd::mkfifo(&directory_of(1).join(RECORD_FILE), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let lock = directory_of(2).join(hold::LOCK_FILE);
     fs::remove_file(&lock).unwrap();
-    std::os::unix::fs::symlink(&lock, &lock).unwrap();
+    let elsewhere = bench.dir.path().join("elsewhere");
+    fs::write(&elsewhere, "theirs").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &lock).unwrap();
     // Named like one, and none.
     fs::write(directory_of(4), "x").unwrap();
     let found = bench.store.list().unwrap();
@@ -203,6 +206,7 @@ fn one_that_cant_be_read_is_no_reason_to_know_of_none() {
         assert!(bench.store.open(&unreadable.session).is_err());
         assert!(unreadable.path.exists(), "it was set aside");
     }
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"theirs");
     let thread = ThreadId::parse("thread-3").unwrap();
     assert_eq!(bench.store.of_thread(&thread).unwrap(), Some(record(3).session));
     assert_eq!(bench.store.find(record(1).session.as_str()).unwrap(), record(1).session);

@@ -15,6 +15,7 @@
 #![expect(clippy::disallowed_methods, reason = "reads and writes the journals of applies")]
 
 use crate::durable::lock::{self, Lock};
+use crate::durable::regular;
 use crate::durable::replace;
 use crate::workspace::apply::decide::Step;
 use crate::workspace::apply::path::RelativePath;
@@ -24,7 +25,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
@@ -234,7 +235,7 @@ impl Held {
             path: path.clone(),
             why,
         };
-        let file = match File::open(&path) {
+        let file = match regular::read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error)),
