@@ -64,6 +64,9 @@ pub const SUPPORTED_CODEX: &str = "0.169";
 /// In Codex's refusal to resume a thread that it has no record of (`no rollout found for thread id …`, code -32600, which it
 /// uses for everything).
 const NOT_KEPT: &str = "no rollout found";
+/// In its refusal to resume a thread whose record has nothing that it can read: Codex, or the machine, went down between making the
+/// file and writing to it. Zeroes, a line cut short and other text are `… is empty` to it as well (tried with 0.169.0).
+const KEPT_UNREADABLY: [&str; 2] = ["failed to read session metadata", " is empty"];
 
 /// A Codex that is cold on disk was seen to take 7.5 s to its first answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -163,7 +166,7 @@ impl Client {
     }
 
     /// Takes up a thread that another app-server kept in this Codex home. `None`: Codex kept nothing of it, as of every
-    /// thread that had no turn.
+    /// thread that had no turn, or was killed in the first moment of that.
     ///
     /// # Errors
     /// As [`Self::start_thread`].
@@ -182,7 +185,9 @@ impl Client {
         };
         let answer: Result<wire::ThreadStartResponse, _> =
             self.connection.call("thread/resume", &params, START_LIMIT).await;
-        if answer.as_ref().is_err_and(|error| error.says(NOT_KEPT)) {
+        let has_nothing =
+            |error: &ClientError| error.says(NOT_KEPT) || KEPT_UNREADABLY.iter().all(|words| error.says(words));
+        if answer.as_ref().is_err_and(has_nothing) {
             return Ok(None);
         }
         let started = self.started(answer, settings)?;

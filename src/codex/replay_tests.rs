@@ -367,6 +367,13 @@ async fn a_thread_is_resumed_as_it_was_started() {
     let refusal = |message: &str| json!({"error": {"code": -32600, "message": message}});
     let (nothing_kept, _) = resume(refusal("no rollout found for thread id T")).await;
     assert_eq!(nothing_kept.unwrap(), None);
+    let empty = "failed to read thread: thread-store internal error: failed to read session metadata /h/sessions/r.jsonl: rollout at \
+                 /h/sessions/r.jsonl is empty";
+    let (nothing_kept, _) = resume(refusal(empty)).await;
+    assert_eq!(nothing_kept.unwrap(), None);
+    let unreadable = "failed to read session metadata /h/sessions/r.jsonl: Permission denied";
+    let (refused, _) = resume(refusal(unreadable)).await;
+    assert!(matches!(refused, Err(ClientError::Rejected { .. })));
     let (refused, _) = resume(refusal("thread T already has an active writer")).await;
     assert!(matches!(refused, Err(ClientError::Rejected { .. })));
     kept["thread"]["id"] = json!("another");
