@@ -59,6 +59,11 @@ pub async fn resume(thread: ThreadId, prompt: String, launch: LaunchFlags, json:
     }
 }
 
+/// Tells why a thread is not even looked for.
+pub fn refused(failure: &Failure, json: bool) -> Exit {
+    View::new(json).failed(failure)
+}
+
 /// What the prompt is for.
 enum Task {
     Start(Box<StartSession>),

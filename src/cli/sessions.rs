@@ -7,12 +7,13 @@ use crate::config::Config;
 use crate::plan::identity::ContainerName;
 use crate::session::asked::Asked;
 use crate::session::bring_back::{BringBack, BringBackError};
+use crate::session::error::SessionError;
 use crate::session::reconcile::{end_container, reconcile};
 use crate::session::store::StoreError;
 use crate::session::upkeep::{Doing, Upkeep, UpkeepError};
 use crate::session::workspace::Applying;
 use crate::workspace::apply::Consent;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -119,12 +120,7 @@ pub struct Common {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let exit = match &error {
-            StoreError::Unknown(_) | StoreError::Ambiguous { .. } => Exit::Usage,
-            StoreError::Held { .. } => Exit::Refused,
-            _ => Exit::Internal,
-        };
-        Self::new(exit, error.to_string())
+        SessionError::from(error).into()
     }
 }
 
@@ -172,7 +168,7 @@ async fn resume(wanted: &str, prompt: String, launch: LaunchFlags, json: bool) -
     };
     match thread.await {
         Ok(thread) => run::resume(thread, prompt, launch, json).await,
-        Err(failure) => output::failure(&failure),
+        Err(failure) => run::refused(&failure, json),
     }
 }
 
@@ -278,23 +274,38 @@ async fn perform(command: SessionsCommand) -> Result<(), Failure> {
         SessionsCommand::Rm { sessions, common } => {
             let (upkeep, config) = upkeep(&common)?;
             let (config, surroundings) = (Arc::new(config), Arc::new(surroundings()?));
-            let mut removed = Vec::new();
+            // All of them are known before any of them is gone.
+            let mut named = BTreeSet::new();
             for wanted in &sessions {
-                let end = async |name: &ContainerName| end_container(&config, &surroundings, name).await;
-                removed.push(upkeep.remove(wanted, end).await?);
+                named.insert(upkeep.show(wanted).await?.session);
             }
-            output::result(&sessions_text::removed(&removed, common.json))
+            let mut removed = Vec::new();
+            let mut removing = Ok(());
+            for session in &named {
+                let end = async |name: &ContainerName| end_container(&config, &surroundings, name).await;
+                match upkeep.remove(session.as_str(), end).await {
+                    Ok(session) => removed.push(session),
+                    Err(error) => removing = removing.and(Err(error)),
+                }
+            }
+            output::result(&sessions_text::removed(&removed, common.json))?;
+            Ok(removing?)
         }
         SessionsCommand::Prune { dry_run, common } => {
-            let doing = if dry_run { Doing::Preview } else { Doing::Really };
             let (upkeep, config) = upkeep(&common)?;
-            if doing == Doing::Really
-                && let Err(error) = reconcile(&Arc::new(config), &Arc::new(surroundings()?)).await
-            {
-                tracing::warn!(%error, "could not put in order what dead servers left");
+            if dry_run {
+                let removed = upkeep.prunable().await?;
+                return output::result(&sessions_text::pruned(&removed, Doing::Preview, common.json));
             }
-            let removed = upkeep.prune(doing).await?;
-            output::result(&sessions_text::pruned(&removed, doing, common.json))
+            let surroundings = Arc::new(surroundings()?);
+            let mut reconciled = Ok(());
+            let put_in_order = async { reconciled = reconcile(&Arc::new(config), &surroundings).await };
+            let removed = upkeep.prune_after(put_in_order).await?;
+            output::result(&sessions_text::pruned(&removed, Doing::Really, common.json))?;
+            reconciled.map_err(|error| {
+                let message = format!("could not put in order what dead servers left: {error}");
+                Failure::new((&error).into(), message)
+            })
         }
         // It streams, and has exit codes of its own.
         SessionsCommand::Resume { .. } => Ok(()),

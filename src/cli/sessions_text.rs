@@ -322,7 +322,7 @@ pub fn pruned(removed: &[Removed], doing: Doing, as_json: bool) -> String {
         Doing::Preview => "would remove",
         Doing::Really => "removed",
     };
-    let line = |one: &Removed| format!("{word} {} ({}; {})", one.session, Rounded(one.bytes), one.why.setting());
+    let line = |one: &Removed| format!("{word} {} ({}; {})", one.session, Rounded(one.bytes), one.why.because());
     removed.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 

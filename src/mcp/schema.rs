@@ -262,7 +262,7 @@ fn output() -> Value {
                             "properties": {
                                 "path": {"type": "string"},
                                 "kind": {"type": "string", "enum": ["added", "modified", "deleted", "renamed"]},
-                                "renamed_from": {"type": "string"},
+                                "renamedFrom": {"type": "string"},
                                 "insertions": count,
                                 "deletions": count
                             }

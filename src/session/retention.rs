@@ -39,13 +39,17 @@ pub enum Pruned {
     TooOld,
     /// Younger ones take all the room there is.
     TooMuch,
+    /// Its server died before it came to a thread.
+    Unfinished,
 }
 
 impl Pruned {
-    pub fn setting(self) -> &'static str {
+    /// The setting by which it goes, or the reason.
+    pub fn because(self) -> &'static str {
         match self {
             Self::TooOld => "sessions.keep",
             Self::TooMuch => "sessions.keep_size",
+            Self::Unfinished => "it never came to a thread",
         }
     }
 }

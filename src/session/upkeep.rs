@@ -75,6 +75,16 @@ pub struct Removed {
     pub why: Pruned,
 }
 
+impl Removed {
+    fn of(session: &Ended, why: Pruned) -> Self {
+        Self {
+            session: session.session.clone(),
+            bytes: session.bytes,
+            why,
+        }
+    }
+}
+
 /// Whether anything is done, or only said what would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
@@ -116,7 +126,8 @@ impl Upkeep {
         let found = blocking(move || {
             let session = store.find(&wanted)?;
             let found = store.listed()?.into_iter().find(|found| found.session == session);
-            found.ok_or(StoreError::Unknown(wanted))
+            // Removed since it was found.
+            found.ok_or(StoreError::Unknown(session.to_string()))
         });
         Ok(found.await?)
     }
@@ -187,20 +198,44 @@ impl Upkeep {
         Ok(session)
     }
 
-    /// Removes what is too old or too much.
-    pub async fn prune(&self, doing: Doing) -> Result<Vec<Removed>, UpkeepError> {
+    /// What [`Self::prune_after`] would remove now, if what dead servers left can be ended.
+    pub async fn prunable(&self) -> Result<Vec<Removed>, UpkeepError> {
         let (store, keep) = (self.store.clone(), self.keep);
-        Ok(blocking(move || prune(&store, keep, doing)).await?)
+        Ok(blocking(move || {
+            let found = store.listed()?;
+            let mut removed = unfinished(&found);
+            let ended: Vec<Ended> = found.iter().filter_map(ended_or_orphaned).collect();
+            let pruned = retention::to_prune(&ended, keep, now()).into_iter();
+            removed.extend(pruned.map(|(session, why)| Removed::of(session, why)));
+            Ok::<_, StoreError>(removed)
+        })
+        .await?)
     }
 
-    /// [`Self::prune`] for the start of a server, as a task of its own: it walks the files of every session, and nobody who starts one
+    /// Removes what is too old or too much, once `put_in_order` has settled what dead servers left; sessions that it removed itself
+    /// are told as well.
+    pub async fn prune_after(&self, put_in_order: impl Future<Output = ()>) -> Result<Vec<Removed>, UpkeepError> {
+        let store = self.store.clone();
+        let unfinished = blocking(move || Ok::<_, StoreError>(unfinished(&store.listed()?))).await?;
+        put_in_order.await;
+        let (store, keep) = (self.store.clone(), self.keep);
+        Ok(blocking(move || {
+            let is_gone = |one: &Removed| !store.directory_of(&one.session).exists();
+            let mut removed: Vec<Removed> = unfinished.into_iter().filter(is_gone).collect();
+            removed.extend(prune(&store, keep)?);
+            Ok::<_, StoreError>(removed)
+        })
+        .await?)
+    }
+
+    /// [`Self::prune_after`] for the start of a server, which has put in order what there was: as a task of its own: it walks the files of every session, and nobody who starts one
     /// waits for that. Nor does the end of the server; a removal that is cut short is finished by the next sweep.
     pub fn prune_beside(self, tasks: &TaskTracker, closing: CancellationToken) {
         tasks.spawn(async move {
             let pruned = tokio::select! {
                 biased;
                 () = closing.cancelled() => return,
-                pruned = self.prune(Doing::Really) => pruned,
+                pruned = self.prune_after(async {}) => pruned,
             };
             match pruned {
                 Ok(removed) if removed.is_empty() => {}
@@ -215,27 +250,33 @@ impl Upkeep {
 }
 
 /// Blocks. A session that can't be removed is logged and stays.
-fn prune(store: &Store, keep: Keep, doing: Doing) -> Result<Vec<Removed>, StoreError> {
+fn prune(store: &Store, keep: Keep) -> Result<Vec<Removed>, StoreError> {
     let ended: Vec<Ended> = store.listed()?.iter().filter_map(ended).collect();
     let mut removed = Vec::new();
     for (session, why) in retention::to_prune(&ended, keep, now()) {
-        if doing == Doing::Really {
-            match remove_if_still(store, session) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(error) => {
-                    tracing::warn!(session = %session.session, %error, "could not remove a session that is too old or too much");
-                    continue;
-                }
+        match remove_if_still(store, session) {
+            Ok(true) => removed.push(Removed::of(session, why)),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(session = %session.session, %error, "could not remove a session that is too old or too much");
             }
         }
-        removed.push(Removed {
-            session: session.session.clone(),
-            bytes: session.bytes,
-            why,
-        });
     }
     Ok(removed)
+}
+
+/// Sessions that a dead server had begun, and in which nobody has worked: the sweep removes them.
+fn unfinished(found: &[Found]) -> Vec<Removed> {
+    let is_one = |found: &&Found| {
+        let has_no_thread = found.record.as_ref().is_ok_and(|record| record.thread.is_none());
+        has_no_thread && found.holder == Holder::Nobody
+    };
+    let removed = |found: &Found| Removed {
+        session: found.session.clone(),
+        bytes: size_of(&found.path),
+        why: Pruned::Unfinished,
+    };
+    found.iter().filter(is_one).map(removed).collect()
 }
 
 /// `false`: somebody took it up since it was measured, which may have been minutes ago, or removed it.
@@ -252,10 +293,16 @@ fn remove_if_still(store: &Store, decided: &Ended) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// `None`: it is in use, or not ours to remove.
+/// `None`: it is in use, or not ours to remove. Of one that nobody has settled yet something may run.
 fn ended(found: &Found) -> Option<Ended> {
+    let settled = found.record.as_ref().is_ok_and(|record| record.end().is_some());
+    settled.then(|| ended_or_orphaned(found)).flatten()
+}
+
+/// [`ended`], and what will have once it is settled.
+fn ended_or_orphaned(found: &Found) -> Option<Ended> {
     let record = found.record.as_ref().ok()?;
-    if found.holder != Holder::Nobody || record.end().is_none() {
+    if found.holder != Holder::Nobody || record.thread.is_none() {
         return None;
     }
     Some(Ended {
@@ -387,6 +434,49 @@ mod tests {
         assert_eq!(removed, [true, false, false, false]);
         assert_eq!(store.list().unwrap().len(), 3);
         assert!(!remove_if_still(&store, &measured[0]).unwrap(), "it is gone already");
+    }
+
+    #[tokio::test]
+    async fn a_preview_says_what_is_removed_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut upkeep = upkeep(&dir);
+        upkeep.keep.age = Duration::from_secs(1000);
+        let long_ago = |mut record: Record| {
+            (record.created, record.changed) = (Moment(5), Moment(5));
+            drop(upkeep.store.create(record).unwrap());
+        };
+        long_ago(parked(1));
+        // Their servers died; that they are settled now makes nothing of it younger.
+        long_ago(record(2));
+        long_ago(Record {
+            thread: None,
+            ..record(3)
+        });
+        let recent = Moment(now().0);
+        let young = Record {
+            changed: recent,
+            ..record(4)
+        };
+        drop(upkeep.store.create(young).unwrap());
+        let says = |removed: Vec<Removed>| {
+            let mut said: Vec<_> = removed.into_iter().map(|one| (one.session, one.why)).collect();
+            said.sort_by(|one, other| one.0.cmp(&other.0));
+            said
+        };
+        let preview = says(upkeep.prunable().await.unwrap());
+        let expected = [(1, Pruned::TooOld), (2, Pruned::TooOld), (3, Pruned::Unfinished)];
+        assert_eq!(preview, expected.map(|(byte, why)| (record(byte).session, why)));
+        assert_eq!(upkeep.store.list().unwrap().len(), 4, "nothing was done");
+        let put_in_order = async {
+            upkeep.store.open(&record(3).session).unwrap().remove().unwrap();
+            for byte in [2, 4] {
+                upkeep.store.open(&record(byte).session).unwrap().settle(3).unwrap();
+            }
+        };
+        assert_eq!(says(upkeep.prune_after(put_in_order).await.unwrap()), preview);
+        let left = upkeep.store.list().unwrap();
+        let [young] = &left[..] else { panic!("{left:?}") };
+        assert_eq!(young.record.as_ref().unwrap().changed, recent);
     }
 
     fn upkeep(dir: &tempfile::TempDir) -> Upkeep {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What a session changed in its copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Changes {
     /// The commit that the files are compared with.
     pub base: ObjectId,
@@ -37,6 +38,7 @@ pub struct Changes {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FileChange {
     /// Relative to the workspace.
     pub path: Untrusted,

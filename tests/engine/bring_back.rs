@@ -115,7 +115,7 @@ fn an_apply_merges_or_writes_nothing(lane: Lane) {
     let (_, shown, _) = sessions(&world, &["diff", &thread]);
     let (code, ..) = sessions(&world, &["apply", &thread, "--expect-hash", &"0".repeat(64)]);
     assert_eq!(code, 6, "another patch than the one that was looked at");
-    let hash = shown["patch_sha256"].as_str().unwrap();
+    let hash = shown["patchSha256"].as_str().unwrap();
     let (code, applied, said) = sessions(&world, &["apply", &thread, "--expect-hash", hash]);
     assert_eq!(code, 0, "{said}");
     assert_eq!(applied["files"].as_array().unwrap().len(), 3, "{applied}");

@@ -159,3 +159,79 @@ fn help_and_version_are_results() {
         assert!(help.stdout.contains("Usage:"), "{}", help.stdout);
     }
 }
+
+/// A session that nobody has, as a server leaves it that ended in order.
+fn parked(bare: &Bare, session: &str) {
+    let record = json!({
+        "version": 1,
+        "record": {
+            "session": session, "created": 1_795_355_405, "changed": 1_795_355_405, "asked_by": "test",
+            "start": {"folder": {"text": "/p"}, "mode": "snapshot", "access": "read-write", "approvals": "never"},
+            "thread": {"id": format!("thread-{session}"), "in_codex": "t"},
+            "state": {"is": "parked", "end": {"at": 1_795_355_500, "cause": "idle", "why": "w", "turn": null}},
+            "turns": 1, "losses": 0,
+            "usage": {
+                "inputTokens": 0, "cachedInputTokens": 0, "outputTokens": 0, "reasoningOutputTokens": 0, "totalTokens": 0,
+            },
+            "launch": null,
+        },
+    });
+    let path = bare.path(&format!(".local/state/codex-mcp/sessions/{session}/record.json"));
+    write(&path, &record.to_string());
+}
+
+#[test]
+fn either_all_that_are_named_are_removed_or_none() {
+    let bare = Bare::new();
+    let [one, other] = ["07".repeat(10), "08".repeat(10)];
+    parked(&bare, &one);
+    parked(&bare, &other);
+    let wrong = format!("wrong\n{}", "x".repeat(10_000));
+    let refused = bare.run(&["sessions", "rm", &one, &wrong, &other]);
+    refused.refused(2, &["there is no session wrong", "sessions list"]);
+    assert!(refused.stderr.len() < 300, "{}", refused.stderr);
+    let listed = || {
+        let listed: Value = serde_json::from_str(&bare.run(&["sessions", "list", "--json"]).stdout).unwrap();
+        listed.as_array().unwrap().len()
+    };
+    assert_eq!(listed(), 2);
+    // One of them twice, by its thread.
+    let ran = bare.run(&["sessions", "rm", &other, &format!("thread-{one}"), &one, "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(
+        serde_json::from_str::<Value>(&ran.stdout).unwrap(),
+        json!({ "removed": [one, other] })
+    );
+    assert_eq!(listed(), 0);
+}
+
+#[test]
+fn what_a_prune_could_not_do_is_no_success() {
+    let bare = Bare::new();
+    parked(&bare, &"07".repeat(10));
+    write(
+        &bare.path(".config/codex-mcp/config.toml"),
+        "[sessions]\nkeep_size = \"1\"\n",
+    );
+    let pruned = bare.run(&["sessions", "prune"]);
+    assert_eq!(pruned.code, 4, "{}", pruned.stderr);
+    assert!(pruned.stdout.starts_with("removed 0707"), "{}", pruned.stdout);
+    assert!(
+        pruned
+            .stderr
+            .contains("could not put in order what dead servers left: "),
+        "{}",
+        pruned.stderr
+    );
+}
+
+#[test]
+fn a_resume_that_finds_nothing_says_so_in_json_as_well() {
+    let ran = Bare::new().run(&["sessions", "resume", "wrong", "go on", "--json"]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    let line: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (line["type"].as_str(), line["exitCode"].as_i64()),
+        (Some("error"), Some(2))
+    );
+}

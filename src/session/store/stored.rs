@@ -60,8 +60,12 @@ impl StoredSession {
         let mut changed = self.record.clone();
         change(&mut changed);
         changed.changed = super::now();
-        write(self.directory.root(), &changed)?;
-        self.record = changed;
+        self.replace(changed)
+    }
+
+    fn replace(&mut self, record: Record) -> io::Result<()> {
+        write(self.directory.root(), &record)?;
+        self.record = record;
         Ok(())
     }
 
@@ -93,14 +97,15 @@ impl StoredSession {
         }
     }
 
-    /// Puts a record right that says that the session lives, though nobody had it.
+    /// Puts a record right that says that the session lives, though nobody had it. Nothing happened in it by that: for how long it
+    /// is kept counts from when something did.
     pub fn settle(&mut self, restarts: u32) -> Result<(), StoreError> {
         if !matches!(self.record.state, State::Live { .. }) {
             return Ok(());
         }
-        let now = super::now();
-        let settled = self.update(|record| parking::settle(record, restarts, now));
-        settled.map_err(|source| self.unwritten(source))
+        let mut settled = self.record.clone();
+        parking::settle(&mut settled, restarts, super::now());
+        self.replace(settled).map_err(|source| self.unwritten(source))
     }
 
     /// Removes the session with all that it has, in the user's folder as well. Called when no container has it.

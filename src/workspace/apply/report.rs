@@ -64,6 +64,7 @@ impl Written {
 
 /// What an apply would do now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Preview {
     pub would_write: Vec<Written>,
     /// One of these, or of `refused`, and nothing is written.
@@ -81,6 +82,7 @@ pub struct Preview {
 
 /// What an apply did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Applied {
     pub files: Vec<Written>,
     /// Not written: they run by themselves, and nobody asked for just these changes.
