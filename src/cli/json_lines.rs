@@ -104,6 +104,7 @@ pub fn result(
     let TurnReport {
         end,
         interrupted_before,
+        memory_ended,
         egress_denied,
         spending,
         quota_left,
@@ -122,6 +123,7 @@ pub fn result(
         "answer": end.answer.as_str(),
         "error": failure.or_else(|| changes.err().map(ToString::to_string)),
         "interruptedBefore": interrupted_before.iter().map(|one| json!({"turn": one.turn, "why": one.why})).collect::<Vec<_>>(),
+        "memoryEnded": memory_ended,
         "usage": usage(end.usage),
         "modelUsage": spending,
         "quotaLeft": quota_left,
@@ -244,6 +246,7 @@ mod tests {
         let completed_turn = TurnReport {
             end: end.clone(),
             interrupted_before: Vec::new(),
+            memory_ended: None,
             egress_denied: Vec::new(),
             spending: Spending::default(),
             quota_left: QuotaLeft::default(),
@@ -261,6 +264,7 @@ mod tests {
         let failed_turn = TurnReport {
             end,
             interrupted_before: Vec::new(),
+            memory_ended: None,
             egress_denied: vec![DeniedEgress {
                 host: "a.example".into(),
                 port: 443,

@@ -7,7 +7,7 @@ use crate::egress::DeniedEgress;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
 use crate::session::handle::LaunchReport;
-use crate::session::store::record::Interrupted;
+use crate::session::turn::TurnReport;
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::apply::Applied;
 use crate::workspace::changes::Changes;
@@ -145,13 +145,11 @@ fn patch_completed(paths: &[Untrusted], status: ItemStatus) -> Line {
     }
 }
 
-/// Turns before this one that never came to an end.
-pub fn interrupted(before: &[Interrupted]) -> Vec<Line> {
-    let line = |one: &Interrupted| {
-        let text = Untrusted::new(one.to_string());
-        Line::labelled(WARNING, "note", text.one_line(4 * WIDTH))
-    };
-    before.iter().map(line).collect()
+/// Turns before this one that never came to an end, and what was killed in this one.
+pub fn notes(turn: &TurnReport) -> Vec<Line> {
+    let before = turn.interrupted_before.iter().map(ToString::to_string);
+    let line = |text: String| Line::labelled(WARNING, "note", Untrusted::new(text).one_line(4 * WIDTH));
+    before.chain(turn.memory_ended.clone()).map(line).collect()
 }
 
 /// How the turn ended, where that is worth a word, and what it used.

@@ -369,7 +369,7 @@ impl View {
                     "" => Ok(()),
                     answer => output::result(answer),
                 };
-                output::comment(&render::interrupted(&turn.interrupted_before));
+                output::comment(&render::notes(&turn));
                 output::comment(&render::ended(&end.outcome, end.usage));
                 output::comment(&render::denied(&turn.egress_denied));
                 match changes {

@@ -275,25 +275,35 @@ fn orders(mut control: ReadHalf<MuxStream>) -> mpsc::Receiver<Result<ToGuest, Re
 }
 
 /// Brings the host what there is to say. Of figures only the latest are worth it, so those that a slow host did not read
-/// are overtaken and never queue. They go first: whoever hears of a kill, or of an end, knows them by then.
+/// are overtaken and never queue. They go first: whoever hears of a kill, or of an end, knows them by then. An answer goes last:
+/// whoever asked has heard of all that there was to say.
 async fn report(
     mut control: WriteHalf<MuxStream>,
     mut outbox: mpsc::Receiver<FromGuest>,
     mut latest: watch::Receiver<Measured>,
 ) -> Ending {
+    let mut answered = 0;
     loop {
-        let message = tokio::select! {
+        let mut messages = Vec::new();
+        tokio::select! {
             biased;
             Ok(()) = latest.changed() => {
                 let Measured { figures, answers } = *latest.borrow_and_update();
-                FromGuest::Figures { figures, answers }
+                if answers > answered {
+                    messages.push(FromGuest::Figures { figures, answers: answered });
+                    messages.extend((0..outbox.len()).map_while(|_| outbox.try_recv().ok()));
+                    answered = answers;
+                }
+                messages.push(FromGuest::Figures { figures, answers });
             }
-            Some(message) = outbox.recv() => message,
+            Some(message) = outbox.recv() => messages.push(message),
             // The guest holds both senders as long as it lives.
             else => std::future::pending().await,
-        };
-        if let Err(error) = frame::write(&mut control, &message).await {
-            return Ending::Control(error.to_string());
+        }
+        for message in messages {
+            if let Err(error) = frame::write(&mut control, &message).await {
+                return Ending::Control(error.to_string());
+            }
         }
     }
 }
@@ -423,6 +433,7 @@ impl Guest {
     }
 
     fn measure(&mut self, question: u64) {
+        self.look_at_memory();
         let figures = self.gauges.meter.read();
         self.figures.send_replace(Measured {
             figures,
@@ -637,7 +648,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn figures_overtake_one_another_and_come_before_what_is_told_after_them() {
+    async fn figures_overtake_one_another_and_an_answer_comes_after_all_there_was_to_say() {
         let (host, guest) = duplex(1 << 16);
         let (host_reader, host_writer) = split(host);
         let (reader, writer) = split(guest);
@@ -656,14 +667,14 @@ mod tests {
         }
         tokio::spawn(report(writer, outbox, latest));
         let mut told: Vec<FromGuest> = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..3 {
             told.push(frame::read(&mut control, MAX_FRAME).await.unwrap());
         }
-        let last = FromGuest::Figures {
+        let [before, answer] = [0, 99].map(|answers| FromGuest::Figures {
             figures: Figures::default(),
-            answers: 99,
-        };
-        assert_eq!(told, [last, FromGuest::OutOfMemory { kills: 1 }]);
+            answers,
+        });
+        assert_eq!(told, [before, FromGuest::OutOfMemory { kills: 1 }, answer]);
     }
 
     #[tokio::test]

@@ -143,6 +143,7 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
     );
     if let Ok(turn) = &ended.end {
         notes.extend(turn.interrupted_before.iter().map(ToString::to_string));
+        notes.extend(turn.memory_ended.clone());
     }
     let changes = match ended.changes {
         Ok(changes) => changes,
@@ -436,6 +437,7 @@ mod tests {
         TurnReport {
             end,
             interrupted_before: Vec::new(),
+            memory_ended: None,
             egress_denied: Vec::new(),
             spending: Spending::default(),
             quota_left: QuotaLeft::default(),
@@ -548,6 +550,7 @@ mod tests {
     fn refused(outcome: TurnOutcome, denied: Vec<DeniedEgress>) -> CallToolResult {
         let turn = TurnReport {
             interrupted_before: Vec::new(),
+            memory_ended: None,
             egress_denied: denied,
             ..end("done", outcome)
         };

@@ -205,6 +205,7 @@ impl AgentThread for ScriptedThread {
                 outcome,
             },
             interrupted_before: Vec::new(),
+            memory_ended: None,
             egress_denied: Vec::new(),
             spending: Spending::default(),
             quota_left: QuotaLeft::default(),

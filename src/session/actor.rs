@@ -83,6 +83,8 @@ pub(super) struct Perils {
     pub codex: Ending,
     pub disk: DiskWatch,
     pub stop: watch::Receiver<Option<StopOrder>>,
+    /// Kills for memory that were told of.
+    pub kills_told: u64,
 }
 
 /// Who may come back to a session.
@@ -291,6 +293,7 @@ impl Actor {
             None => (None, None),
         };
         TurnReport {
+            memory_ended: self.perils.memory_ended(),
             brought,
             applied,
             end,
@@ -446,6 +449,7 @@ impl Perils {
             codex,
             disk,
             stop,
+            kills_told: _,
         } = self;
         tokio::select! {
             biased;
@@ -465,6 +469,18 @@ impl Perils {
             memory_kills: self.container.memory_kills(),
             egress_bytes,
         }
+    }
+
+    /// What was killed for memory since this was last asked, while Codex itself lived on.
+    fn memory_ended(&mut self) -> Option<String> {
+        let kills = self.container.memory_kills();
+        let killed = match kills.saturating_sub(self.kills_told) {
+            0 => return None,
+            1 => "a process inside was".to_owned(),
+            more => format!("{more} processes inside were"),
+        };
+        self.kills_told = kills;
+        Some(format!("{killed} {}", self.container.memory_limit_reached()))
     }
 
     async fn lost(&mut self) -> EndReason {

@@ -279,6 +279,7 @@ impl Sessions {
                 codex,
                 disk: up.disk,
                 stop: stop.subscribe(),
+                kills_told: 0,
             },
             egress: up.egress,
             broker: up.broker,

@@ -26,6 +26,8 @@ pub struct TurnReport {
     /// Of this session's bounds and of the day's.
     pub quota_left: QuotaLeft,
     pub used: Used,
+    /// What the kernel killed for memory while the turn ran, for people.
+    pub memory_ended: Option<String>,
     /// What was to be brought to the user's folder; told here because it is the session's past once it was.
     pub brought: Option<Changes>,
     /// What came of bringing the changes to the user's folder, where the operator set that for each turn. `Err`: why nothing was
