@@ -46,6 +46,16 @@ pub enum ApplyError {
     #[error("nothing was written: it took longer than {} s; apply again when the disk has less to do, or take the patch: `codex-mcp \
          sessions diff --output FILE`", .0.as_secs())]
     Late(Duration),
+    #[error(
+        "an earlier apply to {} was cut short, and is finished or taken back by the next one, or by `codex-mcp sessions prune`: ask \
+         again after that", folder.display()
+    )]
+    CutShort { folder: PathBuf },
+    #[error(
+        "nothing was written: an apply to {} was cut short, and another folder is in its place now, which is left alone; put the one \
+         before back there, or where it is gone, remove {}", folder.display(), journal.display()
+    )]
+    OtherFolder { folder: PathBuf, journal: PathBuf },
     #[error("nothing was written: the work was cancelled")]
     Cancelled,
     #[error("nothing was written: {0}")]

@@ -4,12 +4,13 @@
 //! reading git's configuration and nothing else; the user's own is asked, because `core.hooksPath` may stand in any layer.
 
 use crate::workspace::apply::path::RelativePath;
+use crate::workspace::apply::way::{Way, follow, without_dots};
 use crate::workspace::git::command::{Discovery, Git, GitCommand};
 use crate::workspace::git::run::{FEW_LINES, GitEnd, GitError, Stdin, end};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 /// Where in the folder hooks are.
@@ -35,7 +36,7 @@ pub async fn find(
     Ok(within(folder, &places))
 }
 
-/// From where git runs hooks for what is in a directory: their directory by all its names, and what they are links to.
+/// From where git runs hooks for what is in a directory: their directory, what they are links to, and all that is on the way there.
 async fn places(git: &Git, directory: &Path, cancel: &CancellationToken) -> Result<Vec<PathBuf>, GitError> {
     let (found, below) = match configured(git, directory, cancel).await? {
         // Git runs hooks in the top level, and takes a relative path from there.
@@ -45,17 +46,25 @@ async fn places(git: &Git, directory: &Path, cancel: &CancellationToken) -> Resu
     let from = ask(git.discover(directory, found), b'\n', 128, cancel).await?;
     // The answer may be relative to where it was asked.
     let spelled = directory.join(from.unwrap_or_default()).join(below);
-    let mut places = vec![without_dots(&spelled)];
-    // The name may lead through a link to a directory that has another one in the folder.
-    places.extend(tokio::fs::canonicalize(&spelled).await.ok());
+    let mut places = on_the_way(&spelled).await;
     if let Ok(mut entries) = tokio::fs::read_dir(&spelled).await {
         while let Ok(Some(entry)) = entries.next_entry().await {
             if entry.file_type().await.is_ok_and(|kind| kind.is_symlink()) {
-                places.extend(tokio::fs::canonicalize(entry.path()).await.ok());
+                places.extend(on_the_way(&entry.path()).await);
             }
         }
     }
     Ok(places)
+}
+
+/// Every place of which a change would change what a path names: where it leads, each link that it leads through, and where
+/// nothing is yet, what would have to be made.
+async fn on_the_way(path: &Path) -> Vec<PathBuf> {
+    let mut places = vec![without_dots(path)];
+    let Way { end, by } = follow(path).await;
+    places.extend(by);
+    places.extend(end);
+    places
 }
 
 /// What `core.hooksPath` says for a folder, as it is spelled: absolute, or relative to the top level.
@@ -98,21 +107,6 @@ fn within(folder: &Path, places: &[PathBuf]) -> Hooks {
         }
     }
     Hooks::In(inside)
-}
-
-/// A path without `.` and `..`, by its spelling.
-fn without_dots(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => {
-                plain.pop();
-            }
-            Component::CurDir => {}
-            part => plain.push(part),
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

@@ -13,8 +13,11 @@ use crate::workspace::tree::{Directory, HardLinks, Next, Node, Tree, TreeError, 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
+use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// How many entries are looked at to see what lies in a directory that is to make way.
@@ -41,6 +44,15 @@ pub struct HostFolder {
     format: ObjectFormat,
 }
 
+/// What tells a folder from another one that has its name now, or its inode: file systems use those again at once. Not the device: that
+/// may have another number after a reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderIdentity {
+    inode: u64,
+    /// Seconds and nanoseconds since 1970; `None` where the file system does not say.
+    born: Option<(u64, u32)>,
+}
+
 impl HostFolder {
     /// `path` is canonical.
     pub fn open(path: &Path, format: ObjectFormat) -> Result<Self, HostError> {
@@ -59,10 +71,22 @@ impl HostFolder {
         self.format
     }
 
-    /// Which directory it is, whatever its name is by now: device and inode.
-    pub fn identity(&self) -> Option<(u64, u64)> {
-        let stat = self.directory(None).and_then(fstat).ok()?;
-        Some((stat.st_dev, stat.st_ino))
+    /// Which directory it is, whatever its name is by now.
+    pub fn identity(&self) -> Result<FolderIdentity, HostError> {
+        let gone = |errno| HostError::Gone {
+            path: self.tree.path().to_owned(),
+            errno,
+        };
+        let directory = self.directory(None).map_err(gone)?;
+        let opened = directory.as_fd().try_clone_to_owned();
+        let metadata = opened.and_then(|opened| std::fs::File::from(opened).metadata());
+        let metadata = metadata.map_err(|error| gone(errno_of(&error)))?;
+        let born = metadata.created().ok();
+        let born = born.and_then(|born| born.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(FolderIdentity {
+            inode: metadata.ino(),
+            born: born.map(|born| (born.as_secs(), born.subsec_nanos())),
+        })
     }
 
     pub fn tree(&self) -> &Tree {

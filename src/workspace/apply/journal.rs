@@ -18,6 +18,7 @@ use crate::durable::lock::{self, Lock};
 use crate::durable::regular;
 use crate::durable::replace;
 use crate::workspace::apply::decide::Step;
+use crate::workspace::apply::host::FolderIdentity;
 use crate::workspace::apply::path::RelativePath;
 use crate::workspace::git::{ObjectFormat, ObjectId};
 use base64::Engine;
@@ -33,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Another version's journal is left alone.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The largest journal that is read, in bytes: some 100,000 files with long names.
 const MAX_JOURNAL: u64 = 256 << 20;
 /// What every name that we make in the user's folder begins with.
@@ -93,6 +94,8 @@ pub struct Journal {
     version: u32,
     /// Base64 of the folder's canonical path.
     folder: String,
+    /// Another folder may have the path by the time that it is read.
+    pub identity: FolderIdentity,
     pub format: ObjectFormat,
     pub what: Patch,
     pub phase: Phase,
@@ -109,10 +112,16 @@ pub struct Patch {
 }
 
 impl Journal {
-    pub fn new(folder: &Path, format: ObjectFormat, what: Patch, tasks: Vec<Task>) -> Self {
+    pub fn new(
+        (folder, identity): (&Path, FolderIdentity),
+        format: ObjectFormat,
+        what: Patch,
+        tasks: Vec<Task>,
+    ) -> Self {
         Self {
             version: VERSION,
             folder: BASE64_STANDARD.encode(folder.as_os_str().as_bytes()),
+            identity,
             format,
             what,
             phase: Phase::Staging,

@@ -15,6 +15,7 @@
 //! - [`decide`]: three states of a path → steps, conflicts, refusals (pure).
 //! - [`host`]: what the folder holds now.
 //! - [`hooks`]: where git runs hooks from.
+//! - [`way`]: where a path of the host leads.
 //! - [`content`]: content by git's name of it.
 //! - [`merge`]: text that both sides changed.
 //! - [`prepare`]: all of these together, before the first effect.
@@ -40,6 +41,7 @@ pub mod reason;
 pub mod recovery;
 pub mod report;
 pub mod runs_by_itself;
+pub mod way;
 
 pub use content::Objects;
 pub use decide::Consent;
@@ -99,9 +101,9 @@ impl Default for Bounds {
     }
 }
 
-/// Says what [`apply`] would do now. Writes nothing.
+/// Says what [`apply`] would do now. Writes nothing: what another left unfinished it only tells of.
 pub async fn preview(request: &Request, consent: Consent, cancel: &CancellationToken) -> Result<Preview, ApplyError> {
-    let (held, work) = hold(request).await?;
+    let (held, work) = hold(request, LeftBehind::ToldOf).await?;
     let prepared = in_time(request, prepare(request, consent, &work, cancel)).await;
     let preview = prepared.map(|prepared| prepared.preview(request));
     blocking(move || Ok(held.clear_work()?)).await?;
@@ -124,7 +126,7 @@ pub async fn apply(
             actual: actual.clone(),
         });
     }
-    let (held, work) = hold(request).await?;
+    let (held, work) = hold(request, LeftBehind::Finished).await?;
     let prepared = in_time(request, async {
         let mut prepared = prepare(request, consent, &work, cancel).await?;
         let preview = prepared.preview(request);
@@ -147,7 +149,7 @@ pub async fn apply(
         }
     };
     let mut brought = prepared.brought();
-    let plan = Plan::of(prepared, request);
+    let plan = Plan::of(prepared, request)?;
     let left = blocking(move || {
         let left = plan.perform(&held);
         held.clear_work()?;
@@ -172,12 +174,22 @@ pub async fn apply(
     })
 }
 
-/// Takes the folder for this process, and finishes what another left unfinished in it.
-async fn hold(request: &Request) -> Result<(Held, PathBuf), ApplyError> {
+/// What is done about what another left unfinished in a folder.
+enum LeftBehind {
+    Finished,
+    ToldOf,
+}
+
+/// Takes the folder for this process.
+async fn hold(request: &Request, left: LeftBehind) -> Result<(Held, PathBuf), ApplyError> {
     let (state_dir, folder) = (request.state_dir.clone(), request.folder.clone());
     blocking(move || {
         let held = Slot::of(&state_dir, &folder).hold(&folder, LOCK_LIMIT)?;
-        recovery::finish(&held)?;
+        match left {
+            LeftBehind::Finished => _ = recovery::finish(&held)?,
+            LeftBehind::ToldOf if held.read()?.is_some() => return Err(ApplyError::CutShort { folder }),
+            LeftBehind::ToldOf => {}
+        }
         let work = held.work()?;
         Ok((held, work))
     })
@@ -217,19 +229,25 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(mut prepared: Prepared, request: &Request) -> Self {
+    fn of(mut prepared: Prepared, request: &Request) -> Result<Self, ApplyError> {
         let steps: Vec<Step> = std::mem::take(&mut prepared.decision.steps);
         let tasks = perform::tasks(steps, &random_name(), |path| prepared.nearest_directory(path));
-        Self {
+        let identity = prepared.folder.identity()?;
+        Ok(Self {
             path: request.folder.clone(),
-            journal: Journal::new(&request.folder, request.format, request.patch.clone(), tasks),
+            journal: Journal::new(
+                (&request.folder, identity),
+                request.format,
+                request.patch.clone(),
+                tasks,
+            ),
             folder: prepared.folder,
             changes: prepared.changes,
             facts: prepared.facts,
             contents: prepared.contents,
             deadline: Instant::now() + request.bounds.time,
             limit: request.bounds.time,
-        }
+        })
     }
 
     /// The order that makes it whole or not at all. Returns what the user changed in the last moment.
@@ -260,7 +278,7 @@ impl Plan {
         })?;
         // The folder that has this name now: another may have been put in its place.
         let folder = HostFolder::open(&self.path, self.folder.format())?;
-        if folder.identity() != self.folder.identity() {
+        if folder.identity()? != self.journal.identity {
             return Err(ApplyError::Host(HostError::Gone {
                 path: self.path.clone(),
                 errno: Errno::ESTALE,

@@ -157,7 +157,7 @@ impl<'de> Deserialize<'de> for RelativePath {
 
 /// Whether some file system takes this name for `.git`: letter case (every folding one), the code points that HFS+
 /// drops, and on NTFS the short name, trailing dots and spaces, streams, and the backslash as a separator.
-fn is_git(name: &[u8]) -> bool {
+pub fn is_git(name: &[u8]) -> bool {
     let text: String = String::from_utf8_lossy(name)
         .chars()
         .filter(|c| !is_dropped_by_hfs(*c))
@@ -188,6 +188,8 @@ pub enum LinkFlaw {
     UpAfterDown,
     #[error("it is a link into git's own directory")]
     Git,
+    #[error("it is a link that leads out of the folder, or into git's own directory, through a link that is there")]
+    Through,
 }
 
 /// Checks where a link at `path` points, by its spelling: a target may go up first and then down, never above the

@@ -10,11 +10,14 @@ use crate::workspace::apply::hooks::{self, Hooks};
 use crate::workspace::apply::host::HostFolder;
 use crate::workspace::apply::incoming::Incoming;
 use crate::workspace::apply::merge::{Merged, merge};
-use crate::workspace::apply::path::{LinkFlaw, RelativePath, check_link};
+use crate::workspace::apply::path::{LinkFlaw, RelativePath, check_link, is_git};
 use crate::workspace::apply::report::{Listed, Preview, Written, listed};
+use crate::workspace::apply::way::follow;
 use crate::workspace::apply::{Request, blocking};
 use crate::workspace::git::ObjectId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -101,7 +104,7 @@ pub async fn prepare(
     contents
         .fetch(&request.objects, incoming.link_ids(), bytes, work, cancel)
         .await?;
-    let flaws = link_flaws(&incoming, &contents, work)?;
+    let flaws = link_flaws(&incoming, &contents, &request.folder, work).await?;
     let Incoming { changes, refused } = incoming;
     let changes = Arc::new(changes);
     let (path, format) = (request.folder.clone(), request.format);
@@ -152,16 +155,20 @@ pub async fn prepare(
     })
 }
 
-fn link_flaws(
+async fn link_flaws(
     incoming: &Incoming,
     contents: &Contents,
+    folder: &Path,
     work: &Path,
 ) -> Result<BTreeMap<RelativePath, LinkFlaw>, ApplyError> {
     let mut flaws = BTreeMap::new();
     for (path, id) in incoming.links() {
         let target = contents.get(id).filter(|target| target.size() <= MAX_TARGET);
         let checked = match target.map(super::content::Content::whole).transpose() {
-            Ok(Some(target)) => check_link(path, &target),
+            Ok(Some(target)) => match check_link(path, &target) {
+                Ok(()) if !stays_within(folder, path, &target).await => Err(LinkFlaw::Through),
+                checked => checked,
+            },
             Ok(None) => Err(LinkFlaw::Unusable),
             Err(source) => {
                 return Err(ContentError::Work {
@@ -176,4 +183,18 @@ fn link_flaws(
         }
     }
     Ok(flaws)
+}
+
+/// Whether a link leads to somewhere in the folder by the links that the user has there now. Those of the session itself each lead
+/// down from where they are, or up by their spelling alone.
+async fn stays_within(folder: &Path, link: &RelativePath, target: &[u8]) -> bool {
+    let directory = link
+        .parent()
+        .map_or(folder.to_owned(), |parent| folder.join(parent.as_path()));
+    let Some(end) = follow(&directory.join(OsStr::from_bytes(target))).await.end else {
+        // It leads to nothing.
+        return true;
+    };
+    let below = end.strip_prefix(folder);
+    below.is_ok_and(|below| !below.iter().any(|name| is_git(name.as_bytes())))
 }

@@ -52,6 +52,12 @@ pub fn finish(held: &Held) -> Result<Option<Recovered>, ApplyError> {
         Phase::Staging => ApplyError::Host(error),
         Phase::Committed => unfinished(held, error.into()),
     })?;
+    if folder.identity()? != journal.identity {
+        return Err(ApplyError::OtherFolder {
+            folder: path,
+            journal: held.slot.journal(),
+        });
+    }
     let end = match journal.phase {
         Phase::Staging => {
             perform::unstage(&folder, &journal).map_err(ApplyError::Effect)?;

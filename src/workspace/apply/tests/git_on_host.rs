@@ -53,6 +53,103 @@ async fn what_a_hook_is_a_link_to_is_not_written() {
     explicitly(&request).await.unwrap();
 }
 
+/// Where hooks would run from does not exist yet, or is a link's business.
+#[tokio::test]
+async fn what_would_lead_git_to_hooks_of_the_sessions_is_not_written() {
+    // What the host has, what it is configured to, what the session does, and what of that is refused.
+    type Case = (fn(&Path), &'static str, fn(&Path), &'static [&'static str]);
+    let cases: [Case; 5] = [
+        (
+            |folder| {
+                write(folder.join("tools/keep"), "");
+                symlink("tools", folder.join(".husky")).unwrap();
+            },
+            ".husky/_",
+            |copy| write(copy.join("tools/_/pre-commit"), "evil"),
+            &["tools/_/pre-commit"],
+        ),
+        (
+            |folder| write(folder.join("code"), ""),
+            "not/yet/there",
+            |copy| {
+                write(copy.join("evil/there/pre-commit"), "evil");
+                fs::create_dir(copy.join("not")).unwrap();
+                symlink("../evil", copy.join("not/yet")).unwrap();
+            },
+            &["not/yet"],
+        ),
+        (
+            |folder| {
+                write(folder.join("b/x"), "");
+                write(folder.join("c/keep"), "");
+                symlink("b", folder.join("a")).unwrap();
+                symlink("../../a/x", folder.join(".git/hooks/pre-commit")).unwrap();
+            },
+            "",
+            |copy| {
+                fs::remove_file(copy.join("a")).unwrap();
+                symlink("c", copy.join("a")).unwrap();
+                write(copy.join("c/x"), "evil");
+            },
+            &["a"],
+        ),
+        (
+            |folder| symlink("../../scripts/pre-commit", folder.join(".git/hooks/pre-commit")).unwrap(),
+            "",
+            |copy| write(copy.join("scripts/pre-commit"), "evil"),
+            &["scripts/pre-commit"],
+        ),
+        (
+            |folder| symlink("circle", folder.join("circle")).unwrap(),
+            "circle/hooks",
+            |copy| {
+                fs::remove_file(copy.join("circle")).unwrap();
+                write(copy.join("circle/hooks/pre-commit"), "evil");
+            },
+            &["circle/hooks/pre-commit"],
+        ),
+    ];
+    for (host, hooks, session, expected) in cases {
+        let bench = Bench::new(|folder| {
+            sh("git", &["init", "-q"], folder);
+            fs::create_dir_all(folder.join(".git/hooks")).unwrap();
+            host(folder);
+        });
+        if !hooks.is_empty() {
+            sh("git", &["config", "core.hooksPath", hooks], &bench.folder());
+        }
+        let error = explicitly(&bench.session(session)).await.unwrap_err();
+        let hook = |path: &&str| ((*path).to_owned(), Refusal::Hooks.to_string());
+        let refused = refused(&error);
+        assert!(
+            expected.iter().map(hook).all(|one| refused.contains(&one)),
+            "{hooks}: {refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_leads_out_through_the_users_is_not_written() {
+    let bench = Bench::new(|folder| {
+        write(folder.join("sub/code"), "");
+        symlink("/etc", folder.join("out")).unwrap();
+        symlink("sub", folder.join("in")).unwrap();
+        symlink("../.git", folder.join("sub/g")).unwrap();
+    });
+    sh("git", &["init", "-q"], &bench.folder());
+    let request = bench.session(|copy| {
+        symlink("out/passwd", copy.join("pw")).unwrap();
+        symlink("sub/g/config", copy.join("cfg")).unwrap();
+        symlink("in/code", copy.join("fine")).unwrap();
+        symlink("in/not-yet", copy.join("fine-too")).unwrap();
+    });
+    let paths: Vec<String> = refused(&explicitly(&request).await.unwrap_err())
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect();
+    assert_eq!(paths, ["cfg", "pw"]);
+}
+
 #[tokio::test]
 async fn where_a_repository_below_the_folder_has_its_hooks_nothing_is_written() {
     let bench = Bench::new(|folder| write(folder.join("sub/code"), "a"));

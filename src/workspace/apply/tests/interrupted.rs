@@ -5,7 +5,7 @@ use crate::workspace::apply::journal::JournalError;
 
 /// Ready to be carried out, with the lock.
 async fn planned(request: &Request) -> (Held, Plan) {
-    let (held, work) = hold(request).await.unwrap();
+    let (held, work) = hold(request, LeftBehind::Finished).await.unwrap();
     let cancel = CancellationToken::new();
     let mut prepared = prepare(request, Consent::Explicit, &work, &cancel).await.unwrap();
     let needed = prepared.needed();
@@ -14,7 +14,7 @@ async fn planned(request: &Request) -> (Held, Plan) {
         .fetch(&request.objects, needed, u64::MAX, &work, &cancel)
         .await
         .unwrap();
-    (held, Plan::of(prepared, request))
+    (held, Plan::of(prepared, request).unwrap())
 }
 
 #[tokio::test]
@@ -111,6 +111,56 @@ async fn after_any_number_of_steps_the_rest_is_done_by_recovery() {
     }
 }
 
+/// As a process leaves it that was killed in the middle of writing.
+async fn cut_short(bench: &Bench) -> Request {
+    let request = bench.session(change_all_kinds);
+    let (held, mut plan) = planned(&request).await;
+    perform::stage(&plan.folder, &plan.journal, &plan.contents, plan.deadline).unwrap();
+    plan.journal.phase = Phase::Committed;
+    held.write(&plan.journal).unwrap();
+    request
+}
+
+#[tokio::test]
+async fn a_preview_finishes_nothing() {
+    let bench = Bench::new(of_all_kinds);
+    let request = cut_short(&bench).await;
+    let before = bench.tree(&bench.folder());
+    let error = preview(&request, Consent::Explicit, &CancellationToken::new())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ApplyError::CutShort { .. }), "{error}");
+    assert_eq!(bench.tree(&bench.folder()), before);
+    explicitly(&request).await.unwrap();
+    assert_eq!(bench.tree(&bench.folder()), bench.tree(&bench.copy()));
+    bench.assert_clean();
+}
+
+/// The user took the half-written one away, and cloned the project again.
+#[tokio::test]
+async fn another_folder_of_that_name_is_left_alone() {
+    let bench = Bench::new(of_all_kinds);
+    let request = cut_short(&bench).await;
+    let (folder, aside) = (bench.folder(), bench.folder().with_extension("aside"));
+    fs::rename(&folder, &aside).unwrap();
+    fs::create_dir(&folder).unwrap();
+    of_all_kinds(&folder);
+    let before = bench.tree(&folder);
+    let ends = recover(&bench.state()).await.unwrap();
+    let [Err(ApplyError::OtherFolder { journal, .. })] = ends.as_slice() else {
+        panic!("{ends:?}")
+    };
+    let refused = explicitly(&request).await.unwrap_err().to_string();
+    assert!(refused.contains(&format!("remove {}", journal.display())), "{refused}");
+    assert_eq!(bench.tree(&folder), before);
+    // The one that it is about is back.
+    fs::remove_dir_all(&folder).unwrap();
+    fs::rename(&aside, &folder).unwrap();
+    explicitly(&request).await.unwrap();
+    assert_eq!(bench.tree(&folder), bench.tree(&bench.copy()));
+    bench.assert_clean();
+}
+
 #[tokio::test]
 async fn before_the_commit_recovery_leaves_no_trace() {
     let bench = Bench::new(of_all_kinds);
@@ -152,8 +202,8 @@ async fn journals_that_are_not_understood_are_left_alone() {
     let text = fs::read_to_string(&path).unwrap();
     for (spoiled, wanted) in [
         (
-            text.replace("\"version\":1", "\"version\":2"),
-            "another version of codex-mcp (2)",
+            text.replace("\"version\":2", "\"version\":3"),
+            "another version of codex-mcp (3)",
         ),
         (
             text.replace(".codex-mcp-", "../../etc/"),
