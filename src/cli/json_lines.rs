@@ -203,6 +203,7 @@ mod tests {
     use super::*;
     use crate::codex::error::{TurnError, TurnErrorKind};
     use crate::codex::event::TurnEnd;
+    use crate::config::WorkspaceMode;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
     use crate::session::quota::QuotaLeft;
@@ -228,6 +229,7 @@ mod tests {
             warnings: Vec::new(),
             notes: Vec::new(),
             workspace: PathText::of(Path::new("/w")),
+            mode: WorkspaceMode::Snapshot,
             unenforced: vec![Unenforced {
                 limit: LimitName::Pids,
                 reason: "r".into(),

@@ -3,6 +3,7 @@
 use crate::cli::style::{ADDED, COMMAND, DIM, ERROR, GOOD, HEADING, HUNK, Line, PLAIN, REMOVED, WARNING};
 use crate::codex::error::TurnError;
 use crate::codex::event::{Decision, ItemStatus, TurnEvent, TurnOutcome, Usage};
+use crate::config::WorkspaceMode;
 use crate::egress::DeniedEgress;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
@@ -21,6 +22,7 @@ const PATHS: usize = 5;
 
 /// What a launch came to.
 pub fn launched(report: &LaunchReport) -> Vec<Line> {
+    let workspace = report.workspace.path().display();
     let mut lines = vec![
         Line::new(
             DIM,
@@ -35,10 +37,11 @@ pub fn launched(report: &LaunchReport) -> Vec<Line> {
         ),
         Line::new(
             DIM,
-            format!(
-                "workspace {} (Codex works on a copy of it)",
-                report.workspace.path().display()
-            ),
+            match report.mode {
+                WorkspaceMode::Snapshot => format!("workspace {workspace} (Codex works on a copy of it)"),
+                WorkspaceMode::Bind => format!("workspace {workspace} (Codex works in it)"),
+                WorkspaceMode::Scratch => "workspace: an empty folder".to_owned(),
+            },
         ),
     ];
     lines.extend(report.notes.iter().map(|note| Line::new(WARNING, note.clone())));
@@ -493,6 +496,7 @@ mod tests {
             warnings: Vec::new(),
             notes: Vec::new(),
             workspace: PathText::of(Path::new("/home/u/project")),
+            mode: WorkspaceMode::Snapshot,
             unenforced: vec![Unenforced {
                 limit: LimitName::Memory,
                 reason: "the memory controller is not delegated to this user".into(),
@@ -504,6 +508,9 @@ mod tests {
         workspace /home/u/project (Codex works on a copy of it)
         unenforced: memory: the memory controller is not delegated to this user. Delegate it, or run as root
         ");
+        let said = |mode| text(&launched(&LaunchReport { mode, ..report.clone() }));
+        assert!(said(WorkspaceMode::Bind).contains("workspace /home/u/project (Codex works in it)\n"));
+        assert!(said(WorkspaceMode::Scratch).contains("workspace: an empty folder\n"));
     }
 
     #[test]

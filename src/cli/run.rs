@@ -290,7 +290,7 @@ async fn session(
     };
     view.started(session.thread(), session.report());
     let (sender, mut events) = mpsc::channel(EVENT_BACKLOG);
-    let running = session.run_turn(prompt, asked, sender, interrupt);
+    let running = session.run_turn(prompt, asked, sender, interrupt.clone());
     tokio::pin!(running);
     let turn = loop {
         tokio::select! {
@@ -305,7 +305,14 @@ async fn session(
     }
     let changes = match &turn.brought {
         Some(brought) => Ok(Some(brought.clone())),
-        None => session.changes().await,
+        None => {
+            // Whoever interrupted the turn still wants to see what it did.
+            let given_up = match interrupt.is_cancelled() {
+                true => CancellationToken::new(),
+                false => interrupt,
+            };
+            session.changes(&given_up).await
+        }
     };
     Ok(Finished {
         thread: session.thread().clone(),

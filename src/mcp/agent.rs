@@ -55,8 +55,11 @@ pub trait AgentThread: Clone + Send + Sync + 'static {
         cancelled: CancellationToken,
     ) -> impl Future<Output = Result<TurnReport, SessionError>> + Send;
 
-    /// `None`: the session works on the folder itself.
-    fn changes(&self) -> impl Future<Output = Result<Option<Changes>, SessionError>> + Send;
+    /// `None`: the session works on the folder itself. `cancelled` gives it up.
+    fn changes(
+        &self,
+        cancelled: &CancellationToken,
+    ) -> impl Future<Output = Result<Option<Changes>, SessionError>> + Send;
 }
 
 impl Agent for Sessions {
@@ -94,7 +97,7 @@ impl AgentThread for SessionHandle {
         SessionHandle::run_turn(self, prompt, asked, events, cancelled).await
     }
 
-    async fn changes(&self) -> Result<Option<Changes>, SessionError> {
-        SessionHandle::changes(self).await
+    async fn changes(&self, cancelled: &CancellationToken) -> Result<Option<Changes>, SessionError> {
+        SessionHandle::changes(self, cancelled).await
     }
 }

@@ -145,7 +145,7 @@ async fn turn<T: AgentThread>(
         None => tokio::select! {
             biased;
             () = context.ending.cancelled() => return Ok(result::server_ending(Some(thread.id()))),
-            changes = thread.changes() => changes,
+            changes = thread.changes(&context.cancelled) => changes,
         },
     };
     let ended = result::ended(result::Ended {

@@ -408,6 +408,7 @@ mod tests {
     use super::*;
     use crate::codex::error::TurnErrorKind;
     use crate::codex::event::TurnEnd;
+    use crate::config::WorkspaceMode;
     use crate::mcp::schema;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
@@ -471,6 +472,7 @@ mod tests {
             rootless: false,
             image: "codex".into(),
             workspace: PathText::of(Path::new("/workspace")),
+            mode: WorkspaceMode::Snapshot,
             model: "gpt-5.5".into(),
             limits: vec![ProvenLimit {
                 name: LimitName::Memory,

@@ -8,6 +8,7 @@ mod progress;
 use crate::codex::error::{TurnError, TurnErrorKind};
 use crate::codex::event::{ItemStatus, ThreadId, TurnEnd, TurnEvent, TurnOutcome, Usage};
 use crate::codex::prompt::Prompt;
+use crate::config::WorkspaceMode;
 use crate::mcp::agent::{Agent, AgentThread};
 use crate::mcp::stdio::{ServeError, serve};
 use crate::plan::identity::SessionId;
@@ -97,6 +98,7 @@ impl Agent for Scripted {
                 rootless: true,
                 image: "scripted".into(),
                 workspace: PathText::of(Path::new("/workspace")),
+                mode: WorkspaceMode::Snapshot,
                 model: "gpt-5.5".into(),
                 limits: Vec::new(),
                 warnings: Vec::new(),
@@ -215,7 +217,7 @@ impl AgentThread for ScriptedThread {
         })
     }
 
-    async fn changes(&self) -> Result<Option<Changes>, SessionError> {
+    async fn changes(&self, _: &CancellationToken) -> Result<Option<Changes>, SessionError> {
         Ok(Some(Changes {
             files: vec![FileChange::of("new.txt", ChangeKind::Added)],
             insertions: 1,

@@ -15,7 +15,7 @@ use crate::session::store;
 use crate::workspace::apply::hooks;
 use crate::workspace::bind::placeholder::PlaceholderRecord;
 use crate::workspace::bind::{self, facts};
-use crate::workspace::root::{self, OwnPlace, WorkspaceFolder};
+use crate::workspace::root::{self, FolderUse, OwnPlace, WorkspaceFolder};
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -36,12 +36,11 @@ pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -
     let mode = mode(config, start)?;
     let folder = folder(ground, start)?;
     let (workspace, placeholders) = match mode {
-        WorkspaceMode::Snapshot => (
-            WorkspaceRequest::Snapshot {
-                folder: folder.path().to_owned(),
-            },
-            None,
-        ),
+        WorkspaceMode::Snapshot => {
+            root::permit_use(&folder, FolderUse::Copied, &own_places(config))?;
+            let folder = folder.path().to_owned();
+            (WorkspaceRequest::Snapshot { folder }, None)
+        }
         WorkspaceMode::Scratch => (
             WorkspaceRequest::Scratch {
                 named: Some(folder.path().to_owned()),
@@ -119,18 +118,21 @@ fn folder(ground: &Ground, start: &StartSession) -> Result<WorkspaceFolder, Sess
     )?)
 }
 
+fn own_places(config: &Config) -> [OwnPlace<'_>; 2] {
+    [
+        ("the state directory", config.state_dir.value.as_path()),
+        ("the cache directory", &config.cache_dir.value),
+    ]
+    .map(|(what, path)| OwnPlace { what, path })
+}
+
 /// The folder itself, with what of it is protected.
 async fn bound(
     ground: &Ground,
     folder: &WorkspaceFolder,
     access: WorkspaceAccess,
 ) -> Result<(WorkspaceRequest, Option<(PlaceholderRecord, FolderOwner)>), SessionError> {
-    let config = &ground.config;
-    let own = [
-        ("the state directory", &config.state_dir.value),
-        ("the cache directory", &config.cache_dir.value),
-    ];
-    root::permit_bind(folder, &own.map(|(what, path)| OwnPlace { what, path }))?;
+    root::permit_use(folder, FolderUse::Mounted, &own_places(&ground.config))?;
     // Git's configuration has includes and several files, so git itself is asked.
     let hooks = hooks::configured(ground.git()?, folder.path(), &CancellationToken::new()).await?;
     let path = folder.path().to_owned();

@@ -83,6 +83,10 @@ pub enum SessionError {
     NotFilled(SessionId),
     #[error("there is no folder to bring the changes to: the session works on an empty one of its own (`scratch`)")]
     NothingToApplyTo,
+    #[error(
+        "what changed could not be described within {} s: there is too much of it; it stays with the session", .0.as_secs()
+    )]
+    ComparedTooLong(Duration),
     #[error("there is nothing to compare or to bring back: the session works on the folder itself (`bind`)")]
     NothingCompared,
     #[error(transparent)]
@@ -201,6 +205,7 @@ impl SessionError {
             | Self::ModelNotAllowed { .. }
             | Self::Snapshot(_)
             | Self::NothingToApplyTo
+            | Self::ComparedTooLong(_)
             | Self::NothingCompared => Kind::Input,
             Self::Probe(_) | Self::Spawn(_) | Self::NotStarted { .. } | Self::ReadyTimeout { .. } => Kind::Engine,
             Self::Engine(EngineError::ImageMissing { .. }) | Self::CodexMissing { .. } => Kind::Image,

@@ -3,6 +3,7 @@
 use crate::audit::record::HandedTo;
 use crate::codex::event::{ThreadId, TurnEvent};
 use crate::codex::prompt::Prompt;
+use crate::config::WorkspaceMode;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
 use crate::plan::proof::ProvenLimit;
@@ -32,6 +33,8 @@ pub struct LaunchReport {
     pub image: String,
     /// Where the workspace came from on the host.
     pub workspace: PathText,
+    /// What of that folder the session works on.
+    pub mode: WorkspaceMode,
     /// The model that Codex took.
     pub model: String,
     pub limits: Vec<ProvenLimit>,
@@ -105,9 +108,9 @@ impl SessionHandle {
         }
     }
 
-    /// What the session changed in its workspace so far. `None`: it works on the folder itself.
-    pub async fn changes(&self) -> Result<Option<Changes>, SessionError> {
-        let Some(compared) = self.0.workspace.compare(&CancellationToken::new()).await? else {
+    /// What the session changed in its workspace so far. `None`: it works on the folder itself. `cancelled` gives it up.
+    pub async fn changes(&self, cancelled: &CancellationToken) -> Result<Option<Changes>, SessionError> {
+        let Some(compared) = self.0.workspace.compare(cancelled).await? else {
             return Ok(None);
         };
         self.0.journal.handing_out(&compared.changes, HandedTo::Caller).await?;

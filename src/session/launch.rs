@@ -65,6 +65,7 @@ pub struct Launched {
     pub plan: LaunchPlan,
     pub folder: PathBuf,
     pub kept: Kept,
+    pub mode: WorkspaceMode,
     pub known_to: KnownTo,
     pub journal: SessionJournal,
     pub up: Up,
@@ -151,6 +152,7 @@ async fn launch_recorded(
             plan: decided.plan,
             folder: decided.folder,
             kept,
+            mode: decided.mode,
             known_to: match before {
                 None => KnownTo::Starter,
                 Some(_) => KnownTo::Callers,

@@ -170,13 +170,25 @@ impl SessionWorkspace {
             Compared::WithSnapshot(shadow) | Compared::WithNothing(shadow) => shadow,
             Compared::Not => return Ok(None),
         };
-        let comparison = shadow.compare(&self.path, &self.bounds, cancel).await?;
-        let changes = comparison.changes(&self.bounds, cancel).await?;
-        Ok(Some(Compare {
-            workspace: self.clone(),
-            comparison,
-            changes,
-        }))
+        let bounded = cancel.child_token();
+        let comparing = async {
+            let comparison = shadow.compare(&self.path, &self.bounds, &bounded).await?;
+            let changes = comparison.changes(&self.bounds, &bounded).await?;
+            Ok(Some(Compare {
+                workspace: self.clone(),
+                comparison,
+                changes,
+            }))
+        };
+        tokio::pin!(comparing);
+        tokio::select! {
+            compared = &mut comparing => compared,
+            () = tokio::time::sleep(COMPARING) => {
+                // Not dropped: it ends git, and takes away what it has made.
+                bounded.cancel();
+                comparing.await.map_err(|_: SessionError| SessionError::ComparedTooLong(COMPARING))
+            }
+        }
     }
 }
 

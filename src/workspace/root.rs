@@ -95,6 +95,14 @@ pub enum RootError {
         own: PathBuf,
     },
     #[error(
+        "{} can't be copied: {what} ({}) would come along, with other sessions in it; name another folder", path.display(), own.display()
+    )]
+    OurOwnCopied {
+        path: PathBuf,
+        what: &'static str,
+        own: PathBuf,
+    },
+    #[error(
         "{} is never a workspace: it is, or lies in, the git directory {}, which holds all branches and may hold credentials, \
          and out of which git on the host runs hooks; name a folder with files of the repository (`git worktree add` makes \
          one of a bare repository)", path.display(), git.display()
@@ -110,8 +118,16 @@ pub struct OwnPlace<'p> {
     pub path: &'p Path,
 }
 
-/// Whether a folder may be mounted itself. Looks at the file system to make our own places canonical.
-pub fn permit_bind(folder: &WorkspaceFolder, own: &[OwnPlace<'_>]) -> Result<(), RootError> {
+/// What is done with a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FolderUse {
+    Mounted,
+    Copied,
+}
+
+/// Whether a folder may be used so: none of our own places may lie in it, nor it in one of them. Looks at the file system to make
+/// those canonical.
+pub fn permit_use(folder: &WorkspaceFolder, how: FolderUse, own: &[OwnPlace<'_>]) -> Result<(), RootError> {
     let path = folder.path();
     for OwnPlace { what, path: own } in own {
         // One that is not there yet is where its name says, below what is there.
@@ -121,10 +137,10 @@ pub fn permit_bind(folder: &WorkspaceFolder, own: &[OwnPlace<'_>]) -> Result<(),
         });
         let own = there.unwrap_or_else(|| own.to_path_buf());
         if own.starts_with(path) || path.starts_with(&own) {
-            return Err(RootError::OurOwn {
-                path: path.to_owned(),
-                what,
-                own,
+            let path = path.to_owned();
+            return Err(match how {
+                FolderUse::Mounted => RootError::OurOwn { path, what, own },
+                FolderUse::Copied => RootError::OurOwnCopied { path, what, own },
             });
         }
     }
@@ -443,19 +459,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ours_is_never_mounted_itself() {
+    fn what_is_ours_is_never_mounted_itself_nor_copied() {
         let outer = tempfile::tempdir().unwrap();
         let outer = outer.path().canonicalize().unwrap();
         std::fs::create_dir_all(outer.join("real/state")).unwrap();
         std::os::unix::fs::symlink(outer.join("real"), outer.join("link")).unwrap();
         // Named through a link, and not there yet.
         let own = outer.join("link/state/codex-mcp");
-        let ask = |folder: &str| {
+        let ask = |folder: &str, how| {
             let own = [OwnPlace {
                 what: "the state directory",
                 path: &own,
             }];
-            permit_bind(&WorkspaceFolder(outer.join(folder)), &own)
+            permit_use(&WorkspaceFolder(outer.join(folder)), how, &own)
         };
         for ours in [
             "",
@@ -464,10 +480,13 @@ mod tests {
             "real/state/codex-mcp",
             "real/state/codex-mcp/sessions/S",
         ] {
-            assert!(matches!(ask(ours).unwrap_err(), RootError::OurOwn { .. }), "{ours}");
+            let mounted = ask(ours, FolderUse::Mounted).unwrap_err();
+            assert!(matches!(mounted, RootError::OurOwn { .. }), "{ours}");
+            let copied = ask(ours, FolderUse::Copied).unwrap_err();
+            assert!(matches!(copied, RootError::OurOwnCopied { .. }), "{ours}");
         }
         for other in ["real/statement", "p", "real/state/codex-mcp2", "p/.github"] {
-            assert!(ask(other).is_ok(), "{other}");
+            assert!(ask(other, FolderUse::Mounted).is_ok(), "{other}");
         }
     }
 

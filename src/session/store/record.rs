@@ -409,6 +409,7 @@ mod tests {
             rootless: true,
             image: "sha256:1".to_owned(),
             workspace: record.start.folder.clone(),
+            mode: WorkspaceMode::Snapshot,
             model: "gpt-5.5".to_owned(),
             limits: vec![ProvenLimit {
                 name: LimitName::Pids,

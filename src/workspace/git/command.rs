@@ -313,7 +313,7 @@ const SETTINGS: &[&str] = &[
     "pack.compression=1",
     "core.looseCompression=1",
     // A file of any size is read in pieces beyond this, and shown as binary.
-    "core.bigFileThreshold=16m",
+    "core.bigFileThreshold=2m",
     "fastimport.unpackLimit=0",
 ];
 
