@@ -8,7 +8,7 @@ use crate::config::quantity::Rounded;
 use crate::plan::identity::SessionId;
 use crate::session::bring_back::BroughtBack;
 use crate::session::store::Found;
-use crate::session::store::record::Record;
+use crate::session::store::record::{Record, RecordedUse};
 use crate::session::upkeep::{Doing, Removed, Standing};
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::apply::{Effect, Listed, Written};
@@ -95,6 +95,7 @@ fn value(found: &Found) -> Value {
             "why": end.why,
             "interruptedTurn": end.turn,
         })),
+        "used": record.used,
         "launch": record.launch.as_ref().map(|launch| json!({
             "engine": launch.engine,
             "rootless": launch.rootless,
@@ -119,6 +120,21 @@ pub fn show(found: &Found) -> String {
     lines.join("\n")
 }
 
+/// `None` where nobody measured anything.
+fn used(used: &RecordedUse) -> Option<String> {
+    let parts = [
+        used.memory_peak
+            .map(|bytes| format!("{} of memory at most", Rounded(bytes))),
+        used.pids_peak.map(|most| format!("{most} processes at most")),
+        used.cpu_micros
+            .map(|micros| format!("{:.1} s of processor time", micros as f64 / 1e6)),
+        used.disk_bytes.map(|bytes| format!("{} on disk", Rounded(bytes))),
+        (used.memory_kills > 0).then(|| format!("{} killed for memory", used.memory_kills)),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("used       {}", parts.join(", ")))
+}
+
 fn details(record: &Record) -> Vec<String> {
     let thread = record.thread.as_ref().map_or("-", |thread| thread.id.as_str());
     let mut lines = vec![
@@ -136,6 +152,7 @@ fn details(record: &Record) -> Vec<String> {
             record.usage.input_tokens, record.usage.output_tokens
         ),
     ];
+    lines.extend(record.used.as_ref().and_then(used));
     if let Some(end) = record.end() {
         lines.push(format!("ended      {}: {}", end.at, shown(&end.why, LINE)));
         lines.extend(end.turn.map(|turn| format!("           turn {turn} was interrupted")));

@@ -24,7 +24,7 @@ use crate::session::registry::Urgency;
 use crate::session::stop_order::{StopOrder, StoppedBy};
 use crate::session::stop_request;
 use crate::session::store::now;
-use crate::session::store::record::{Interrupted, State};
+use crate::session::store::record::{Interrupted, RecordedUse, State};
 use crate::session::store::stored::Kept;
 use crate::session::transcript::{Line, Transcript};
 use crate::session::turn::{TurnReport, Used};
@@ -152,6 +152,8 @@ impl Actor {
         } = self.live().await;
         // From here on nothing is accepted; what waits is told that it has not begun.
         self.orders.close();
+        // With the container goes the link that knows.
+        let used = RecordedUse::from(self.perils.last_used(self.egress.bytes_moved()));
         let Perils { container, stop, .. } = &mut self.perils;
         container.stop(hurried(stop)).await;
         self.journal.ended(&reason).await;
@@ -167,6 +169,7 @@ impl Actor {
         blocking(move || match kept.take() {
             Some(stored) if is_kept => stored.let_go_or_warn(|record| {
                 record.spent = spent;
+                record.used = Some(used);
                 parking::ended(record, &ended, turn, restarts, now());
             }),
             Some(stored) => stored.remove_or_warn(),
@@ -250,9 +253,12 @@ impl Actor {
             };
             self.note_end(&answer).await;
             let tells = answer.is_ok();
-            // The caller may have given up on the turn.
-            if reply.send(answer).is_ok() && tells && !cancelled.is_cancelled() {
-                self.note_told().await;
+            match reply.send(answer) {
+                Ok(()) if tells && !cancelled.is_cancelled() => self.note_told().await,
+                Ok(()) => {}
+                // The caller is gone. What became of the turn, whoever comes next has to be told.
+                Err(Ok(report)) if report.end.outcome == TurnOutcome::Interrupted => self.note_untold().await,
+                Err(_) => {}
             }
         }
     }
@@ -350,10 +356,12 @@ impl Actor {
         self.transcript
             .note(Some(self.turns), &Line::TurnEnded { status, error });
         let (usage, spent) = (self.usage, self.spent);
+        let used = answer.as_ref().ok().map(|report| RecordedUse::from(report.used));
         let noted = self.kept.update(move |record| {
             record.state = State::Live { turn: None };
             record.usage = usage;
             record.spent = spent;
+            record.used = used.or(record.used);
             parking::turn_ended(record);
         });
         if let Err(error) = noted.await {
@@ -371,6 +379,19 @@ impl Actor {
         let noted = self.kept.update(move |record| parking::told(record, &told));
         if let Err(error) = noted.await {
             tracing::warn!(%error, "interrupted turns that were told of will be told of once more");
+        }
+    }
+
+    /// The turn that has just ended was interrupted, and nobody has its answer.
+    async fn note_untold(&mut self) {
+        let one = Interrupted {
+            turn: self.turns,
+            why: "whoever had asked for it was gone".to_owned(),
+        };
+        self.interrupted.push(one.clone());
+        let noted = self.kept.update(move |record| parking::interrupted(record, one));
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "that a turn was interrupted is not on record");
         }
     }
 
@@ -463,8 +484,14 @@ impl Perils {
 
     /// What was used so far.
     async fn used(&self, egress_bytes: u64) -> Used {
+        self.container.measure(MEASURING).await;
+        self.last_used(egress_bytes)
+    }
+
+    /// [`Self::used`], as it is known.
+    fn last_used(&self, egress_bytes: u64) -> Used {
         Used {
-            figures: self.container.measure(MEASURING).await,
+            figures: self.container.figures(),
             disk: self.disk.last(),
             memory_kills: self.container.memory_kills(),
             egress_bytes,

@@ -188,11 +188,10 @@ impl Container {
         self.directory.join(MEMORY_ENDED).exists()
     }
 
-    /// What was used inside, asked for now; what the guest told last where it does not answer in time.
-    pub async fn measure(&self, within: Duration) -> Figures {
-        match (&self.link, &self.proof) {
-            (Some(link), Some(proof)) => proof.own_figures(link.measure(within).await),
-            _ => Figures::default(),
+    /// Has the guest tell what was used inside; where it does not in time, what it told last is what is known.
+    pub async fn measure(&self, within: Duration) {
+        if let Some(link) = &self.link {
+            link.measure(within).await;
         }
     }
 

@@ -23,9 +23,7 @@ pub fn ended(record: &mut Record, reason: &EndReason, turn: Option<u64>, restart
     };
     if let Some(turn) = turn {
         let why = end.why.clone();
-        record.interrupted.push(Interrupted { turn, why });
-        let too_many = record.interrupted.len().saturating_sub(MAX_INTERRUPTED);
-        record.interrupted.drain(..too_many);
+        interrupted(record, Interrupted { turn, why });
     }
     match end.cause {
         EndCause::Lost => {
@@ -64,9 +62,16 @@ pub fn settle(record: &mut Record, restarts: u32, now: Moment) {
     }
 }
 
+/// A turn is to be told of with the next answer.
+pub fn interrupted(record: &mut Record, one: Interrupted) {
+    record.interrupted.push(one);
+    let too_many = record.interrupted.len().saturating_sub(MAX_INTERRUPTED);
+    record.interrupted.drain(..too_many);
+}
+
 /// An answer told of these, and somebody has it.
-pub fn told(record: &mut Record, interrupted: &[Interrupted]) {
-    record.interrupted.retain(|one| !interrupted.contains(one));
+pub fn told(record: &mut Record, of: &[Interrupted]) {
+    record.interrupted.retain(|one| !of.contains(one));
 }
 
 /// Whether a session without a container may have one.

@@ -182,6 +182,12 @@ fn a_session_that_dies_again_and_again_is_failed(lane: Lane) {
     }
     let replied = reply(&mut client, &thread, "#text forgiven");
     assert!(content(&replied).contains("forgiven"), "{replied}");
+    // On record, for whoever looks at the session later.
+    let used = &sessions(&world, &["show", &thread])["used"];
+    assert!(
+        used["cpuMicros"].as_u64() > Some(0) && used["diskBytes"].as_u64() > Some(0),
+        "{used}"
+    );
     let notes = replied["structuredContent"]["notes"].to_string();
     assert!(!notes.contains("was interrupted"), "told twice: {notes}");
 }

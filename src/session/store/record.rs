@@ -17,6 +17,7 @@ use crate::session::handle::LaunchReport;
 use crate::session::quota::SessionSpent;
 use crate::session::registry::StartSession;
 use crate::session::store::path_text::PathText;
+use crate::session::turn::Used;
 use crate::workspace::bind::placeholder::PlaceholderRecord;
 use crate::workspace::shadow::Baseline;
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,36 @@ pub struct Record {
     pub spent: SessionSpent,
     /// The last launch that came up.
     pub launch: Option<LaunchReport>,
+    /// By its container, as far as it was measured.
+    #[serde(default)]
+    pub used: Option<RecordedUse>,
+}
+
+/// What a container used. `None` where nobody counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RecordedUse {
+    /// In bytes.
+    pub memory_peak: Option<u64>,
+    pub cpu_micros: Option<u64>,
+    /// Processes and threads.
+    pub pids_peak: Option<u64>,
+    pub disk_bytes: Option<u64>,
+    pub disk_files: Option<u64>,
+    pub memory_kills: u64,
+}
+
+impl From<Used> for RecordedUse {
+    fn from(used: Used) -> Self {
+        Self {
+            memory_peak: used.figures.memory_peak,
+            cpu_micros: used.figures.cpu_micros,
+            pids_peak: used.figures.pids_peak,
+            disk_bytes: used.disk.map(|disk| disk.bytes),
+            disk_files: used.disk.map(|disk| disk.entries),
+            memory_kills: used.memory_kills,
+        }
+    }
 }
 
 /// What a session's workspace is.
@@ -269,6 +300,7 @@ impl Record {
             usage: Usage::default(),
             spent: SessionSpent::default(),
             launch: None,
+            used: None,
         }
     }
 
@@ -395,6 +427,14 @@ mod tests {
     #[test]
     fn the_shape_of_version_1() {
         let mut record = record(7);
+        record.used = Some(RecordedUse {
+            memory_peak: Some(1),
+            cpu_micros: Some(2),
+            pids_peak: None,
+            disk_bytes: Some(3),
+            disk_files: Some(4),
+            memory_kills: 0,
+        });
         record.interrupted = vec![Interrupted {
             turn: 3,
             why: "why".to_owned(),

@@ -238,7 +238,7 @@ fn names_that_mean_git(lane: Lane) {
             "{refusal}"
         );
     }
-    let written = preview["would_write"].as_array().unwrap();
+    let written = preview["wouldWrite"].as_array().unwrap();
     assert_eq!(written.len(), 1, "{preview:#}");
     assert_eq!(written[0]["path"], "fine");
     let said = refused(&sessions(&world, &["apply", &thread]));
