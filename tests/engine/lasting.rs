@@ -184,10 +184,11 @@ fn a_session_that_dies_again_and_again_is_failed(lane: Lane) {
     assert!(content(&replied).contains("forgiven"), "{replied}");
     // On record, for whoever looks at the session later.
     let used = &sessions(&world, &["show", &thread])["used"];
-    assert!(
-        used["cpuMicros"].as_u64() > Some(0) && used["diskBytes"].as_u64() > Some(0),
-        "{used}"
-    );
+    assert!(used["diskBytes"].as_u64() > Some(0), "{used}");
+    // Rootless on cgroup v1 nobody counts it.
+    if lane != Lane::RootlessPodman {
+        assert!(used["cpuMicros"].as_u64() > Some(0), "{used}");
+    }
     let notes = replied["structuredContent"]["notes"].to_string();
     assert!(!notes.contains("was interrupted"), "told twice: {notes}");
 }
