@@ -14,23 +14,18 @@ use crate::egress::SessionEgress;
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
 use crate::session::bring_back;
-use crate::session::container::Container;
-use crate::session::disk::DiskWatch;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::journal::SessionJournal;
 use crate::session::parking;
+use crate::session::perils::{Perils, hurried};
 use crate::session::quota::{Quota, SessionSpent, TurnTicket};
-use crate::session::registry::Urgency;
-use crate::session::stop_order::{StopOrder, StoppedBy};
-use crate::session::stop_request;
+use crate::session::stop_order::StopOrder;
 use crate::session::store::now;
 use crate::session::store::record::{Interrupted, RecordedUse, State};
 use crate::session::store::stored::Kept;
 use crate::session::transcript::{Line, Transcript};
-use crate::session::turn::{TurnReport, Used};
+use crate::session::turn::TurnReport;
 use crate::session::workspace::{Applying, SessionWorkspace};
-use crate::wire::contract::ProcessEnd;
-use crate::wire::link::Ending;
 use crate::workspace::apply::{Applied, Consent};
 use crate::workspace::changes::Changes;
 use std::convert::Infallible;
@@ -40,8 +35,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Turns that may wait for the one that runs; the next caller waits in `send`.
 pub(super) const QUEUE: usize = 16;
-/// How long the guest may take to tell what was used; what it told last is taken then.
-const MEASURING: Duration = Duration::from_millis(500);
 /// How often a running turn's time, tokens and bytes are written down: what a server that is killed has not counted.
 const NOTED_EVERY: Duration = Duration::from_secs(10);
 /// How long after the app-server's stream broke the end of its process or container may take to be known.
@@ -74,17 +67,6 @@ pub(super) struct Actor {
     pub kept: Kept,
     pub transcript: Transcript,
     pub journal: SessionJournal,
-}
-
-/// The container, and all that ends it.
-pub(super) struct Perils {
-    pub container: Container,
-    /// The app-server's process.
-    pub codex: Ending,
-    pub disk: DiskWatch,
-    pub stop: watch::Receiver<Option<StopOrder>>,
-    /// Kills for memory that were told of.
-    pub kills_told: u64,
 }
 
 /// Who may come back to a session.
@@ -462,59 +444,6 @@ impl Actor {
     }
 }
 
-impl Perils {
-    /// Waits for whatever ends the container, and says what it was. May be dropped and asked again.
-    async fn next(&mut self, journal: &SessionJournal, kept: &Kept) -> EndReason {
-        let Self {
-            container,
-            codex,
-            disk,
-            stop,
-            kills_told: _,
-        } = self;
-        tokio::select! {
-            biased;
-            reason = stopped(stop) => reason,
-            reason = lost(container, codex) => reason,
-            failure = journal.unaudited() => EndReason::Unaudited(failure),
-            verdict = disk.watch() => EndReason::DiskLimit { why: verdict.to_string() },
-            () = stop_request::made(kept.root()) => EndReason::Stopped,
-        }
-    }
-
-    /// What was used so far.
-    async fn used(&self, egress_bytes: u64) -> Used {
-        self.container.measure(MEASURING).await;
-        self.last_used(egress_bytes)
-    }
-
-    /// [`Self::used`], as it is known.
-    fn last_used(&self, egress_bytes: u64) -> Used {
-        Used {
-            figures: self.container.figures(),
-            disk: self.disk.last(),
-            memory_kills: self.container.memory_kills(),
-            egress_bytes,
-        }
-    }
-
-    /// What was killed for memory since this was last asked, while Codex itself lived on.
-    fn memory_ended(&mut self) -> Option<String> {
-        let kills = self.container.memory_kills();
-        let killed = match kills.saturating_sub(self.kills_told) {
-            0 => return None,
-            1 => "a process inside was".to_owned(),
-            more => format!("{more} processes inside were"),
-        };
-        self.kills_told = kills;
-        Some(format!("{killed} {}", self.container.memory_limit_reached()))
-    }
-
-    async fn lost(&mut self) -> EndReason {
-        lost(&mut self.container, &mut self.codex).await
-    }
-}
-
 /// Writes down from time to time what a running turn has come to. Dropping the future drops nothing that was counted.
 async fn note_spent(
     kept: &Kept,
@@ -538,45 +467,6 @@ async fn note_spent(
         if let Err(error) = noted.await {
             tracing::debug!(%error, "what a turn has come to so far is not on record");
         }
-    }
-}
-
-/// Waits until the container or the app-server in it has ended by itself, and says which and why. The container is
-/// asked first: when it goes, so does the app-server.
-async fn lost(container: &mut Container, codex: &mut Ending) -> EndReason {
-    tokio::select! {
-        biased;
-        reason = container.ended() => reason,
-        Ok(end) = codex.wait() => {
-            let how = match end {
-                ProcessEnd::Code(code) => format!("Codex ended by itself with code {code}"),
-                ProcessEnd::Signal(_) if container.memory_kills() > 0 => container.memory_limit_reached(),
-                ProcessEnd::Signal(signal) => format!("Codex was ended by signal {signal}"),
-            };
-            EndReason::lost(container.with_last_words(how).await)
-        }
-    }
-}
-
-async fn stopped(stop: &mut watch::Receiver<Option<StopOrder>>) -> EndReason {
-    let order = stop.wait_for(Option::is_some).await.map(|order| *order);
-    match order {
-        Ok(Some(StopOrder {
-            by: StoppedBy::Caller, ..
-        })) => EndReason::Stopped,
-        Ok(Some(StopOrder {
-            by: StoppedBy::Starter, ..
-        })) => EndReason::GivenUp,
-        Ok(_) => EndReason::ServerEnded,
-        // Never: the list has a handle as long as this runs.
-        Err(_) => std::future::pending().await,
-    }
-}
-
-async fn hurried(stop: &mut watch::Receiver<Option<StopOrder>>) {
-    let at_once = |order: &Option<StopOrder>| order.is_some_and(|order| order.urgency == Urgency::Immediate);
-    if stop.wait_for(at_once).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 

@@ -54,6 +54,7 @@ pub mod handle;
 pub mod journal;
 pub mod launch;
 pub mod parking;
+mod perils;
 pub mod quota;
 pub mod reconcile;
 mod recover;

@@ -3,7 +3,7 @@
 use crate::codex::client::NetworkAccess;
 use crate::codex::event::ThreadId;
 use crate::redact::Redactor;
-use crate::session::actor::{Actor, Bounds, KnownTo, Perils, QUEUE};
+use crate::session::actor::{Actor, Bounds, KnownTo, QUEUE};
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
 use crate::session::copying::Copying;
@@ -14,6 +14,7 @@ use crate::session::handle::{LaunchReport, SessionHandle, Shared};
 use crate::session::journal::SessionJournal;
 use crate::session::launch::{self, Begun, Launched, Launching, UpInside};
 use crate::session::parking::{self, Resumption};
+use crate::session::perils::Perils;
 use crate::session::quota::Quota;
 use crate::session::recover::recover;
 use crate::session::registry::{Inner, Losses, Sessions, StartSession, Urgency};
