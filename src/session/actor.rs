@@ -19,7 +19,7 @@ use crate::session::journal::SessionJournal;
 use crate::session::parking;
 use crate::session::perils::{Perils, hurried};
 use crate::session::quota::{Quota, SessionSpent, TurnTicket};
-use crate::session::stop_order::StopOrder;
+use crate::session::stop_order::{KnownTo, StopOrder};
 use crate::session::store::now;
 use crate::session::store::record::{Interrupted, RecordedUse, State};
 use crate::session::store::stored::Kept;
@@ -67,14 +67,6 @@ pub(super) struct Actor {
     pub kept: Kept,
     pub transcript: Transcript,
     pub journal: SessionJournal,
-}
-
-/// Who may come back to a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KnownTo {
-    /// None of its turns has begun.
-    Starter,
-    Callers,
 }
 
 /// What the operator set for every session.

@@ -18,7 +18,7 @@
 //! - [`copying`]: how far the copy of a folder is.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`thread`]: the thread of a session, and whose it is.
-//! - [`actor`]: the loop of one session.
+//! - [`actor`]: the loop of one session; [`perils`]: what ends its container, and why.
 //! - [`quota`]: what sessions may spend, each and all together in a day.
 //! - [`turn`]: what a turn came to.
 //! - [`workspace`]: a session's workspace: filled, and read for changes.
@@ -27,7 +27,7 @@
 //! - [`parking`]: what becomes of a session without a container (pure).
 //! - [`upkeep`]: what is done to sessions without a container; [`retention`] (pure) says which are too old or too much.
 //! - [`transcript`]: the log of what happened in a session.
-//! - [`stop_order`] (pure): the word that a session is to end.
+//! - [`stop_order`] (pure): the word that a session is to end, and whether anybody may come back to it.
 //! - [`stop_request`]: how another process asks for a session's end.
 //! - [`blocking`]: work that waits for the disk.
 //! - [`directory`]: the session's files on the host.

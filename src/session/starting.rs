@@ -3,7 +3,7 @@
 use crate::codex::client::NetworkAccess;
 use crate::codex::event::ThreadId;
 use crate::redact::Redactor;
-use crate::session::actor::{Actor, Bounds, KnownTo, QUEUE};
+use crate::session::actor::{Actor, Bounds, QUEUE};
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
 use crate::session::copying::Copying;
@@ -201,10 +201,7 @@ impl Sessions {
         let launching = launch::launch(Arc::clone(&ground), launching, &give_up, hurry);
         let (launched, ()) = tokio::join!(launching, sweeping);
         let launched = launched?;
-        let by = match launched.known_to {
-            KnownTo::Starter => StoppedBy::Starter,
-            KnownTo::Callers => StoppedBy::Server,
-        };
+        let by = launched.known_to.refuser();
         let handle = self.adopt(&ground, launched, by).await?;
         let stopping = *self.0.stop.borrow();
         if give_up.is_cancelled() {

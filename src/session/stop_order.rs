@@ -17,6 +17,24 @@ pub(super) enum StoppedBy {
     Starter,
 }
 
+/// Who may come back to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownTo {
+    /// None of its turns has begun.
+    Starter,
+    Callers,
+}
+
+impl KnownTo {
+    /// As whom a start ends the session that it can't hand over.
+    pub(super) fn refuser(self) -> StoppedBy {
+        match self {
+            Self::Starter => StoppedBy::Starter,
+            Self::Callers => StoppedBy::Server,
+        }
+    }
+}
+
 impl StopOrder {
     /// What it is ended for is whatever came first; a second word only hurries, or says that nobody knows it.
     pub fn and(self, more: Self) -> Self {

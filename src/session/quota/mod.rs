@@ -79,7 +79,6 @@ impl Quota {
 
     /// Counts a session that begins, where its first turn may.
     pub async fn admit_session(&self) -> Result<(), QuotaError> {
-        self.may_turn(&SessionSpent::default())?;
         self.keeper.admit(Ask::Session).await
     }
 

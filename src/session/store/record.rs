@@ -28,7 +28,7 @@ use std::time::Duration;
 
 /// Of the shape below, and of all that is written in it ([`LaunchReport`], [`crate::plan::proven::ProvenLimit`] and the like). What
 /// an older version could not read needs a new one: it would take a field or a word that it does not know for damage, where it is
-/// to leave the session alone. So does a changed meaning.
+/// to leave the session alone. So does a changed meaning. Until one is released, there is no older version, and this one grows.
 pub const VERSION: u32 = 1;
 /// The largest record that is read, in bytes: two instructions of a million characters each, and the rest.
 pub const MAX_BYTES: u64 = 16 << 20;
