@@ -139,12 +139,12 @@ impl Pattern {
             None => (false, text),
         };
         let mut expression = String::new();
-        let text = if text.contains(&b'/') {
-            text.strip_prefix(b"/").unwrap_or(text)
+        let (matched, text) = if text.contains(&b'/') {
+            (Matched::Path, text.strip_prefix(b"/").unwrap_or(text))
         } else {
-            // A name at any depth.
+            // At any depth.
             expression.push_str("(?:.*/)?");
-            text
+            (Matched::Name, text)
         };
         if text.is_empty() {
             return None;
@@ -158,6 +158,7 @@ impl Pattern {
         Wildcards {
             text: wild,
             at: 0,
+            matched,
             out: &mut expression,
         }
         .translate()?;
@@ -180,10 +181,19 @@ fn literal(out: &mut String, byte: u8) {
     }
 }
 
+/// What a pattern is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Matched {
+    /// The last name alone, which no star leaves.
+    Name,
+    Path,
+}
+
 /// Translates what git's `wildmatch` reads.
 struct Wildcards<'p> {
     text: &'p [u8],
     at: usize,
+    matched: Matched,
     out: &'p mut String,
 }
 
@@ -228,7 +238,7 @@ impl Wildcards<'_> {
             Some(b'\\') => self.peek(1) == Some(b'/'),
             Some(_) => false,
         };
-        if stars == 1 || !starts_name || !ends_name {
+        if self.matched == Matched::Name || stars == 1 || !starts_name || !ends_name {
             self.out.push_str("[^/]*");
         } else if self.peek(0) == Some(b'/') {
             // Any number of directories, or none.
@@ -361,6 +371,16 @@ mod tests {
         assert_eq!(said(content, "a/top", false), None);
         assert_eq!(said(content, "build", false), None);
         assert_eq!(said(content, "build", true), Some(Verdict::Ignored));
+    }
+
+    /// Else what lies in a directory that is kept after all would be left out of every comparison.
+    #[test]
+    fn a_pattern_for_names_says_nothing_of_what_lies_below_one() {
+        for content in [&b"sub**\n!/**/"[..], b"sub***\n!*/", b"s?b**\n!**/"] {
+            assert_eq!(said(content, "sub", true), Some(Verdict::Kept));
+            assert_eq!(said(content, "sub/a", false), None, "{content:?}");
+        }
+        assert_eq!(said(b"x/sub**", "x/sub/a", false), Some(Verdict::Ignored));
     }
 
     #[test]
