@@ -23,7 +23,7 @@ struct Figures {
     containers_gone: Duration,
     /// From SIGTERM until the server has ended.
     server_gone: Duration,
-    /// KiB that the server itself has grown by, a session.
+    /// KiB of its own that the server has grown by, a session.
     server: u64,
     /// KiB of the guest, a session.
     guest: u64,
@@ -31,12 +31,23 @@ struct Figures {
     engine: u64,
 }
 
-/// KiB of memory that are a process' own, and its share of what it has with others.
-fn proportional(pid: u32) -> u64 {
+/// One figure of a process' memory in KiB, by the name that the kernel gives it. See proc_pid_smaps(5).
+fn memory(pid: u32, figure: &str) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
+    let line = rollup.lines().find_map(|line| line.strip_prefix(figure));
+    line.and_then(|line| line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().ok())
         .unwrap_or(0)
+}
+
+/// KiB that are a process' own, and its share of what it has with others.
+fn proportional(pid: u32) -> u64 {
+    memory(pid, "Pss")
+}
+
+/// KiB that a process has written to. Pages of the program are left out: no session adds any, and a process' share of them
+/// grows when another test's server ends, which has nothing to do with this one.
+fn written(pid: u32) -> u64 {
+    memory(pid, "Anonymous")
 }
 
 fn together(of: &[victims::Process]) -> u64 {
@@ -61,7 +72,7 @@ fn load(lane: Lane, count: u64) -> Option<Figures> {
             .success()
     );
     let server = client.child.id();
-    let before = proportional(server);
+    let before = written(server);
 
     let start = Instant::now();
     let calls: Vec<u64> = (0..count)
@@ -89,7 +100,7 @@ fn load(lane: Lane, count: u64) -> Option<Figures> {
     assert_eq!(guests.len() as u64, count);
     let mut engine = victims::engine_clients(lane, server);
     engine.extend(victims::keepers(lane, &marker, &names));
-    let (with, guest, engine) = (proportional(server), together(&guests), together(&engine));
+    let (with, guest, engine) = (written(server), together(&guests), together(&engine));
 
     let start = Instant::now();
     client.signal(Signal::SIGTERM);
