@@ -1,7 +1,7 @@
-//! The one thread that starts engine clients.
+//! A thread that starts engine clients and tools.
 //!
-//! Every child asks the kernel to be killed when its parent dies (`PR_SET_PDEATHSIG`), so that not even SIGKILL of
-//! this process leaves a client behind. But that signal follows the *thread* that forked (prctl(2), "Warning"):
+//! Every child asks the kernel for a signal when its parent dies (`PR_SET_PDEATHSIG`), so that not even SIGKILL of
+//! this process leaves one behind. But that signal follows the *thread* that forked (prctl(2), "Warning"):
 //! started from a worker thread of the async runtime, a client dies whenever the runtime retires that thread. So
 //! one thread does all the forking and does nothing else. It ends only when no [`Spawner`] is left, and every child
 //! holds one.
@@ -12,6 +12,7 @@
 use super::child::Child;
 use super::command::CommandLine;
 use super::environment::Environment;
+use nix::sys::signal::Signal;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -32,11 +33,18 @@ pub enum Stdin {
     Piped,
 }
 
+/// What the kernel sends a child when this process has died without ending it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AtOurDeath {
+    /// SIGKILL: an engine's client, whose container ends with the pipe.
+    Kill,
+    /// SIGTERM: a tool, which removes its locks and unmounts what it mounted.
+    Terminate,
+}
+
 #[derive(Debug)]
 struct Request {
-    command: CommandLine,
-    env: Environment,
-    stdin: Stdin,
+    process: tokio::process::Command,
     runtime: Handle,
     reply: oneshot::Sender<io::Result<tokio::process::Child>>,
 }
@@ -62,10 +70,13 @@ impl Spawner {
         std::thread::Builder::new()
             .name("spawner".to_owned())
             .spawn(move || {
-                while let Ok(request) = received.recv() {
+                while let Ok(mut request) = received.recv() {
                     let _runtime = request.runtime.enter();
+                    let started = request.process.spawn();
+                    // Before the caller goes on: it holds our copies of pipe ends that only the child should have.
+                    drop(request.process);
                     // A caller that went away drops the child here, and with that kills it.
-                    let _ = request.reply.send(start(&request.command, &request.env, request.stdin));
+                    let _ = request.reply.send(started);
                 }
             })
             .map_err(SpawnError::NoThread)?;
@@ -75,18 +86,35 @@ impl Spawner {
     /// Starts a child in a process group of its own, in its directory, with exactly `env`, stdout and stderr piped. Dropping
     /// the child kills its group.
     pub async fn spawn(&self, command: &CommandLine, env: &Environment, stdin: Stdin) -> Result<Child, SpawnError> {
+        let mut process = in_its_group(command, env);
+        process
+            .stdin(match stdin {
+                Stdin::Null => Stdio::null(),
+                Stdin::Piped => Stdio::piped(),
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let started = self.start(process, AtOurDeath::Kill).await?;
+        let process = started.map_err(|source| SpawnError::new(command, source))?;
+        Ok(Child::new(process, self.clone()))
+    }
+
+    /// Starts a process as it is spelled out. The child lives no longer than the last clone of this spawner, so the caller
+    /// keeps one until the child has ended.
+    pub(super) async fn start(
+        &self,
+        mut process: tokio::process::Command,
+        at_our_death: AtOurDeath,
+    ) -> Result<io::Result<tokio::process::Child>, SpawnError> {
+        die_with_this_process(&mut process, at_our_death);
         let (reply, started) = oneshot::channel();
         let request = Request {
-            command: command.clone(),
-            env: env.clone(),
-            stdin,
+            process,
             runtime: Handle::current(),
             reply,
         };
         self.requests.send(request).map_err(|_| SpawnError::ThreadEnded)?;
-        let started = started.await.map_err(|_| SpawnError::ThreadEnded)?;
-        let process = started.map_err(|source| SpawnError::new(command, source))?;
-        Ok(Child::new(process, self.clone()))
+        started.await.map_err(|_| SpawnError::ThreadEnded)
     }
 }
 
@@ -101,37 +129,35 @@ impl SpawnError {
     }
 }
 
+/// A process that leads a group of its own, sees exactly `env`, and is killed when nobody holds it any more.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place on the host that starts processes"
 )]
-fn start(command: &CommandLine, env: &Environment, stdin: Stdin) -> io::Result<tokio::process::Child> {
+pub(super) fn in_its_group(command: &CommandLine, env: &Environment) -> tokio::process::Command {
     let mut process = tokio::process::Command::new(&command.program);
     process
         .args(&command.args)
         .env_clear()
         .envs(env.iter())
         .current_dir(&command.directory)
-        .stdin(match stdin {
-            Stdin::Null => Stdio::null(),
-            Stdin::Piped => Stdio::piped(),
-        })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    die_with_this_process(&mut process);
-    process.spawn()
+    process
 }
 
 #[expect(unsafe_code, reason = "pre_exec is the only place between fork and exec")]
-fn die_with_this_process(process: &mut tokio::process::Command) {
+fn die_with_this_process(process: &mut tokio::process::Command, at_our_death: AtOurDeath) {
+    let signal = match at_our_death {
+        AtOurDeath::Kill => Signal::SIGKILL,
+        AtOurDeath::Terminate => Signal::SIGTERM,
+    };
     let parent = nix::unistd::getpid();
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are sound: it makes two
     // plain system calls, allocates nothing (an `io::Error` of an errno holds no memory) and takes no lock.
     unsafe {
         process.pre_exec(move || {
-            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+            nix::sys::prctl::set_pdeathsig(signal)?;
             // The parent may have died before the kernel knew of the wish; then no signal ever comes, but the child
             // has already been given to another parent.
             if nix::unistd::getppid() != parent {
@@ -200,15 +226,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_dies_with_the_thread_that_forked_it() {
-        let sleep = CommandLine::new("/bin/sleep").arg("60");
-        let runtime = Handle::current();
-        let forked = std::thread::spawn(move || {
-            let _runtime = runtime.enter();
-            start(&sleep, &Environment::default(), Stdin::Null)
-        });
-        let mut child = forked.join().unwrap().unwrap();
-        let status = child.wait().await.unwrap();
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        for (at_our_death, signal) in [(AtOurDeath::Kill, 9), (AtOurDeath::Terminate, 15)] {
+            let sleep = in_its_group(&CommandLine::new("/bin/sleep").arg("60"), &Environment::default());
+            let spawner = Spawner::new().unwrap();
+            let mut child = spawner.start(sleep, at_our_death).await.unwrap().unwrap();
+            drop(spawner);
+            let status = child.wait().await.unwrap();
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(signal));
+        }
     }
 
     #[tokio::test]

@@ -7,16 +7,16 @@
 //! For work that takes minutes and is watched; short questions to an engine go through [`super::output`]. The
 //! environment is the caller's, whole: nothing is inherited, so that a model key of this process can't reach a tool.
 
-#![expect(clippy::disallowed_methods, reason = "this is where tools are started")]
-
 use super::command::CommandLine;
 use super::environment::Environment;
 use super::lines::LineSplitter;
+use super::spawner::{AtOurDeath, Spawner, in_its_group};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -159,23 +159,19 @@ pub async fn run_with(
         Stdin::Bytes(bytes) => (Stdio::piped(), Some(bytes)),
         Stdin::File(file) => (Stdio::from(file), None),
     };
-    let mut command = tokio::process::Command::new(&tool.command.program);
-    command
-        .args(&tool.command.args)
-        .env_clear()
-        .envs(tool.environment.iter())
-        .current_dir(&tool.command.directory)
+    let mut process = in_its_group(&tool.command, &tool.environment);
+    process
         .stdin(stdin)
         .stdout(streams.stdout.map_or_else(Stdio::piped, Stdio::from))
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
-    let mut child = command.spawn().map_err(|source| ToolError::NotStarted {
+        .stderr(Stdio::piped());
+    let not_started = |source| ToolError::NotStarted {
         program: program(),
         source,
-    })?;
-    // It holds our copies of the streams, and with them the pipe ends that only the child should have.
-    drop(command);
+    };
+    // The tool's own, kept to its end: a git that outlived this process would go on to write beside the next one.
+    let spawner = Spawner::new().map_err(|error| not_started(io::Error::other(error)))?;
+    let started = spawner.start(process, AtOurDeath::Terminate).await;
+    let mut child = started.map_err(io::Error::other).flatten().map_err(not_started)?;
     // Declared after the child, so dropped before it: the group is signalled while its leader is still unreaped.
     let mut group = Group::of(&child);
     let mut stdout = Pipe::new(child.stdout.take());
