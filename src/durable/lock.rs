@@ -1,4 +1,4 @@
-//! A lock that one process has, over all that name the same file, and that goes with the process.
+//! A lock on a file, held by one process alone or by several together, and that goes with the process.
 //!
 //! It must never wait without an end: flock(2) itself waits for as long as it takes.
 
@@ -19,15 +19,26 @@ pub struct Lock {
     _file: Flock<File>,
 }
 
+/// A lock that one process has, over all that name the same file.
+///
 /// Makes the file where there is none, for its owner alone, and opens no link in its place. `None`: another has had it for as long
 /// as `patience`; zero tries once.
 pub fn exclusive(path: &Path, patience: Duration) -> io::Result<Option<Lock>> {
+    take(path, FlockArg::LockExclusiveNonblock, patience)
+}
+
+/// A lock that any number of processes have together, and nobody alone meanwhile. Otherwise as [`exclusive`].
+pub fn shared(path: &Path, patience: Duration) -> io::Result<Option<Lock>> {
+    take(path, FlockArg::LockSharedNonblock, patience)
+}
+
+fn take(path: &Path, kind: FlockArg, patience: Duration) -> io::Result<Option<Lock>> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let mut file = regular::open(path, &mut options)?;
     let begun = Instant::now();
     loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        file = match Flock::lock(file, kind) {
             Ok(file) => return Ok(Some(Lock { _file: file })),
             Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
             Err((_, errno)) => return Err(errno.into()),
@@ -57,6 +68,18 @@ mod tests {
             drop(first);
             assert!(waiting.join().unwrap().is_some());
         });
+    }
+
+    #[test]
+    fn several_have_it_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let both = [(); 2].map(|()| shared(&path, Duration::ZERO).unwrap().unwrap());
+        assert!(exclusive(&path, Duration::ZERO).unwrap().is_none());
+        drop(both);
+        let alone = exclusive(&path, Duration::ZERO).unwrap();
+        assert!(alone.is_some());
+        assert!(shared(&path, Duration::ZERO).unwrap().is_none());
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub async fn decide(ground: &Ground, start: &StartSession, session: SessionId) -
         workspace,
         access: start.access,
         network: start.network.clone(),
-        guest_binary: ground.guest_binary.clone(),
+        guest_binary: ground.guest.path().to_owned(),
     };
     let plan =
         crate::plan::plan(config, &request, &ground.facts, &image, packages).inspect_err(|_| ground.forget_image())?;

@@ -22,12 +22,12 @@ use crate::session::blocking::blocking;
 use crate::session::directory::private_dir_all;
 use crate::session::error::SessionError;
 use crate::session::quota::Quota;
-use crate::session::staging;
+use crate::session::staging::{self, StagedGuest};
+use crate::session::store::Store;
 use crate::session::surroundings::Surroundings;
 use crate::supervise::spawner::Spawner;
 use crate::workspace::git::command::Git;
 use crate::workspace::git::run::GitError;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
 
@@ -38,7 +38,7 @@ pub struct Ground {
     pub surroundings: Arc<Surroundings>,
     pub facts: HostFacts,
     pub engine: Engine,
-    pub guest_binary: PathBuf,
+    pub guest: StagedGuest,
     pub broker: Arc<Broker>,
     login: Option<ChatGptLogin>,
     pub egress: Arc<Egress>,
@@ -77,7 +77,7 @@ impl Ground {
         let facts = probe::probe(config.runtime.value, with)
             .await
             .map_err(|error| SessionError::Probe(Arc::new(error)))?;
-        let guest_binary = staging
+        let guest = staging
             .await
             .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
             .map_err(|source| SessionError::Files {
@@ -103,7 +103,7 @@ impl Ground {
             surroundings,
             facts,
             engine,
-            guest_binary,
+            guest,
             broker,
             login,
             egress,
@@ -114,6 +114,11 @@ impl Ground {
             packages: OnceCell::new(),
             image: Mutex::default(),
         })
+    }
+
+    /// The sessions on record below the state directory.
+    pub fn store(&self) -> Store {
+        Store::new(&self.config.state_dir.value, self.facts.owner.clone())
     }
 
     pub fn git(&self) -> Result<&Git, GitError> {

@@ -7,7 +7,6 @@ use crate::session::error::SessionError;
 use crate::session::ground::Ground;
 use crate::session::journal;
 use crate::session::recover::recover;
-use crate::session::store::Store;
 use crate::session::surroundings::Surroundings;
 use crate::session::sweep;
 use std::sync::Arc;
@@ -29,14 +28,10 @@ pub async fn reconcile(config: &Arc<Config>, surroundings: &Arc<Surroundings>) -
         blocking(move || audit.end()).await;
     }
     let ground = Ground::find(Arc::clone(config), Arc::clone(surroundings)).await?;
-    let look = || {
-        let store = Store::new(state_dir, ground.facts.owner.clone());
-        sweep::sweep(&ground.engine, store, config.sessions.restarts.value)
-    };
-    look().await;
-    if sweep::needs_second_look(&ground.engine) {
+    sweep::sweep(&ground).await;
+    if sweep::needs_second_look(&ground) {
         tokio::time::sleep(sweep::SECOND_LOOK).await;
-        look().await;
+        sweep::sweep(&ground).await;
     }
     Ok(())
 }

@@ -17,7 +17,6 @@ use crate::session::handle::SessionHandle;
 use crate::session::journal;
 use crate::session::starting::Places;
 use crate::session::stop_order::{StopOrder, StoppedBy};
-use crate::session::store::Store;
 use crate::session::surroundings::Surroundings;
 use crate::session::sweep;
 use crate::session::upkeep::Upkeep;
@@ -108,18 +107,10 @@ impl Sessions {
         Ok((ground, decided))
     }
 
-    pub(super) fn store(&self, ground: &Ground) -> Store {
-        Store::new(&self.0.config.state_dir.value, ground.facts.owner.clone())
-    }
-
     pub(super) async fn sweep(&self, ground: &Arc<Ground>) {
-        let look = |ground: Arc<Ground>| async move {
-            let store = Store::new(&ground.config.state_dir.value, ground.facts.owner.clone());
-            sweep::sweep(&ground.engine, store, ground.config.sessions.restarts.value).await;
-        };
-        look(Arc::clone(ground)).await;
-        Upkeep::of(self.store(ground), &self.0.config).prune_beside(&self.0.tasks, self.0.closing.clone());
-        if sweep::needs_second_look(&ground.engine) {
+        sweep::sweep(ground).await;
+        Upkeep::of(ground.store(), &self.0.config).prune_beside(&self.0.tasks, self.0.closing.clone());
+        if sweep::needs_second_look(ground) {
             let (ground, closing) = (Arc::clone(ground), self.0.closing.clone());
             self.0.tasks.spawn(async move {
                 // Where it ends before that, the next start looks.
@@ -130,7 +121,7 @@ impl Sessions {
                     // A hung engine must not keep a shutdown waiting for this look.
                     tokio::select! {
                         () = closing.cancelled() => {}
-                        () = look(ground) => {}
+                        () = sweep::sweep(&ground) => {}
                     }
                 }
             });

@@ -107,7 +107,7 @@ impl Sessions {
         let asked_by = asked.by.to_string();
         let launching = Launching {
             journal: SessionJournal::new(audit, decided.plan.session.clone(), asked, 0),
-            store: self.store(&ground),
+            store: ground.store(),
             session: Begun::New { asked_by },
             copying,
             start,
@@ -127,7 +127,7 @@ impl Sessions {
     ) -> Result<SessionHandle, SessionError> {
         let audit = self.audit().await?;
         let ground = self.ground().await?;
-        let store = self.store(&ground);
+        let store = ground.store();
         let wanted = thread.clone();
         let restarts = self.0.config.sessions.restarts.value;
         let stored = blocking(move || {
@@ -170,7 +170,7 @@ impl Sessions {
         let decided = decide::decide(&ground, &start, record.session.clone()).await?;
         let launching = Launching {
             journal: SessionJournal::new(audit, record.session.clone(), asked, record.turns),
-            store: self.store(&ground),
+            store: ground.store(),
             session: Begun::Resumed(Box::new(stored)),
             // It has its workspace.
             copying: Copying::unwatched(),

@@ -6,6 +6,7 @@ use crate::engine::client::{Engine, EngineError};
 use crate::plan::identity::ContainerName;
 use crate::session::blocking::blocking;
 use crate::session::error::SessionError;
+use crate::session::ground::Ground;
 use crate::session::secrets;
 use crate::session::store::hold::{Hold, Holder};
 use crate::session::store::record::{Record, RecordFlaw, State};
@@ -25,18 +26,20 @@ pub const SECOND_LOOK: Duration = Duration::from_secs(3);
 const RECORDLESS_AGE: Duration = Duration::from_secs(60);
 
 /// Whether one look is not enough: docker's daemon creates a container that its killed client had asked for.
-pub fn needs_second_look(engine: &Engine) -> bool {
-    Capabilities::of(engine.facts()).outlives_its_client()
+pub fn needs_second_look(ground: &Ground) -> bool {
+    Capabilities::of(ground.engine.facts()).outlives_its_client()
 }
 
 /// Does what it can: a sweep that fails is logged, and the next one tries again.
-pub async fn sweep(engine: &Engine, store: Store, restarts: u32) {
-    match containers(engine, store.me()).await {
+pub async fn sweep(ground: &Ground) {
+    let store = ground.store();
+    match containers(&ground.engine, store.me()).await {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "removed containers that dead servers left"),
         Err(error) => tracing::warn!(%error, "could not look for containers that dead servers left"),
     }
-    let (engine, runtime) = (engine.clone(), tokio::runtime::Handle::current());
+    let restarts = ground.config.sessions.restarts.value;
+    let (engine, runtime) = (ground.engine.clone(), tokio::runtime::Handle::current());
     let end = move |name: &ContainerName| runtime.block_on(engine.remove([name.as_str()]));
     blocking(move || sessions(&store, restarts, end)).await;
 }
