@@ -338,6 +338,7 @@ impl Tail {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests read files")]
 mod tests {
     use super::*;
     use std::path::Path;

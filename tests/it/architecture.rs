@@ -237,10 +237,8 @@ const PROCESS_STARTERS: &[&str] = &[
     "cli/demo/server.rs",
     // Inside the container.
     "guest/spawn.rs",
-    // Engine clients, and short commands of engines.
+    // Engine clients and their short commands; git, npm, mmdebstrap and builds.
     "supervise/spawner.rs",
-    // npm, mmdebstrap and builds: minutes, with output to show.
-    "supervise/tool.rs",
 ];
 
 fn root() -> PathBuf {
