@@ -19,8 +19,9 @@ pub async fn serve(args: ServeArgs) -> Exit {
 
 async fn until_ended(args: &ServeArgs) -> Result<(), Failure> {
     let config = configure(&args.launch.config_flags(&current_dir()?))?;
-    let sessions = Sessions::new(Arc::new(config), Arc::new(surroundings()?));
-    mcp::serve_stdio(sessions)
+    let config = Arc::new(config);
+    let sessions = Sessions::new(Arc::clone(&config), Arc::new(surroundings()?));
+    mcp::serve_stdio(sessions, &config.mcp)
         .await
         .map_err(|error| Failure::new(Exit::Internal, error.to_string()))
 }

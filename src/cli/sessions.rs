@@ -6,7 +6,7 @@ use crate::cli::{configure, current_dir, output, run, sessions_text, surrounding
 use crate::config::Config;
 use crate::plan::identity::ContainerName;
 use crate::session::asked::Asked;
-use crate::session::bring_back::{BringBack, BringBackError};
+use crate::session::bring_back::BringBack;
 use crate::session::error::SessionError;
 use crate::session::reconcile::{end_container, reconcile};
 use crate::session::store::StoreError;
@@ -124,23 +124,9 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<BringBackError> for Failure {
-    fn from(error: BringBackError) -> Self {
-        match error {
-            BringBackError::Upkeep(error) => error.into(),
-            BringBackError::Session(error) => error.into(),
-            BringBackError::Unreadable { .. } => Self::new(Exit::Internal, error.to_string()),
-        }
-    }
-}
-
 impl From<UpkeepError> for Failure {
     fn from(error: UpkeepError) -> Self {
-        match error {
-            UpkeepError::Store(error) => error.into(),
-            UpkeepError::NotEnded { ref source, .. } => Self::new(source.as_ref().into(), error.to_string()),
-            other => Self::new(Exit::Internal, other.to_string()),
-        }
+        SessionError::from(error).into()
     }
 }
 

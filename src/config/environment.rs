@@ -36,6 +36,7 @@ pub const TMP: &str = "CODEX_MCP_TMP";
 pub const TURN: &str = "CODEX_MCP_TURN";
 /// `limits.idle`.
 pub const IDLE: &str = "CODEX_MCP_IDLE";
+pub const MCP_BLOCK: &str = "CODEX_MCP_BLOCK";
 /// `limits.wall`.
 pub const WALL: &str = "CODEX_MCP_WALL";
 /// `limits.enforcement`.
@@ -56,7 +57,7 @@ pub const LOG: &str = "CODEX_MCP_LOG";
 pub const LOG_FORMAT: &str = "CODEX_MCP_LOG_FORMAT";
 
 /// All of them, in the order of the documentation.
-pub const REGISTRY: [&str; 21] = [
+pub const REGISTRY: [&str; 22] = [
     CONFIG,
     RUNTIME,
     IMAGE,
@@ -69,6 +70,7 @@ pub const REGISTRY: [&str; 21] = [
     TMP,
     TURN,
     IDLE,
+    MCP_BLOCK,
     WALL,
     ENFORCEMENT,
     PROVIDER,

@@ -76,6 +76,7 @@ pub const WORKSPACE_MODE: Key = Key::new("workspace.mode").variable(environment:
 pub const HISTORY: Key = Key::new("workspace.history");
 pub const APPLY: Key = Key::new("workspace.apply").flag("--apply");
 pub const FREE: Key = Key::new("workspace.free");
+pub const MCP_BLOCK: Key = Key::new("mcp.block").variable(environment::MCP_BLOCK);
 pub const SESSIONS_KEEP: Key = Key::new("sessions.keep");
 pub const SESSIONS_KEEP_SIZE: Key = Key::new("sessions.keep_size");
 pub const SESSIONS_RESTARTS: Key = Key::new("sessions.restarts");
@@ -160,6 +161,7 @@ pub const REGISTRY: &[Key] = &[
     HISTORY,
     APPLY,
     FREE,
+    MCP_BLOCK,
     SESSIONS_KEEP,
     SESSIONS_KEEP_SIZE,
     SESSIONS_RESTARTS,

@@ -45,6 +45,7 @@ pub struct Values {
     pub providers: BTreeMap<Spanned<String>, ProviderValues>,
     pub workspace: WorkspaceValues,
     pub sessions: SessionsValues,
+    pub mcp: McpValues,
     pub network: NetworkValues,
     pub secrets: BTreeMap<Spanned<String>, SecretValues>,
     pub quota: QuotaValues,
@@ -158,6 +159,12 @@ pub struct SessionsValues {
     pub keep: Option<Spanned<Scalar>>,
     pub keep_size: Option<Spanned<Scalar>>,
     pub restarts: Option<Spanned<Scalar>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct McpValues {
+    pub block: Option<Spanned<Scalar>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -8,7 +8,7 @@
 //! - [`host`], [`authority`], [`rule`], [`breadth`], [`network`]: what a session may reach.
 //! - [`audit`]: how much of the audit is kept.
 //! - [`moment`]: a moment as people write it.
-//! - [`workspace`]: what a session works on. [`sessions`]: how long it is kept. [`quota`]: what may be spent.
+//! - [`workspace`]: what a session works on. [`sessions`]: how long it is kept. [`mcp`]: how the server answers. [`quota`]: what may be spent.
 //! - [`secret`]: files that a container sees and this machine's disk does not.
 //! - [`auth`]: by a key, or by the host's ChatGPT login.
 //! - [`proxy`]: the operator's own proxy. [`provider`], [`secret_source`]: a model's provider, and where its key is found.
@@ -32,6 +32,7 @@ pub mod interpolate;
 pub mod key;
 pub mod layer;
 pub mod load;
+pub mod mcp;
 pub mod moment;
 pub mod name;
 pub mod network;
@@ -51,6 +52,7 @@ pub mod workspace;
 
 pub use error::ConfigError;
 pub use load::load;
+pub use mcp::McpSettings;
 pub use origin::{Origin, Sourced};
 pub use provider::Provider;
 pub use quota::{DayQuota, QuotaSettings, Spendable};
@@ -78,6 +80,7 @@ pub struct Config {
     pub providers: BTreeMap<ProviderName, Provider>,
     pub workspace: WorkspaceSettings,
     pub sessions: SessionsSettings,
+    pub mcp: McpSettings,
     pub network: network::NetworkSettings,
     pub secrets: BTreeMap<secret::SecretName, secret::SecretMount>,
     /// Where secrets are staged, in memory. `None`: in the runtime directory of whoever started this process.

@@ -22,6 +22,7 @@ use toml::Spanned;
 
 mod audit;
 mod auth;
+mod mcp;
 mod network;
 mod provider;
 mod proxy;
@@ -109,6 +110,7 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
         providers,
         workspace: stack.workspace(flags)?,
         sessions: stack.sessions()?,
+        mcp: stack.mcp()?,
         network: stack.network(flags)?,
         secrets: stack.secrets()?,
         secrets_dir: stack.value_of(

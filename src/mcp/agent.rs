@@ -4,17 +4,21 @@
 use crate::codex::event::{ThreadId, TurnEvent};
 use crate::codex::prompt::Prompt;
 use crate::session::asked::Asked;
+use crate::session::bring_back::BroughtBack;
+use crate::session::by_thread::{Keeping, Summary};
 use crate::session::copying::Copying;
 use crate::session::error::SessionError;
 use crate::session::handle::{LaunchReport, SessionHandle};
 use crate::session::registry::{Losses, Sessions, StartSession, Urgency};
 use crate::session::turn::TurnReport;
+use crate::session::upkeep::Doing;
 use crate::workspace::changes::Changes;
+use serde_json::Value;
 use std::future::Future;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Starts threads, takes them up, ends their containers all at once.
+/// Starts threads, takes them up, looks after those that there are, ends their containers all at once.
 pub trait Agent: Clone + Send + Sync + 'static {
     type Thread: AgentThread;
 
@@ -33,6 +37,40 @@ pub trait Agent: Clone + Send + Sync + 'static {
         thread: &ThreadId,
         asked: Asked,
     ) -> impl Future<Output = Result<Self::Thread, SessionError>> + Send;
+
+    /// Every session that has a thread, the one in which something happened last first.
+    fn list(&self) -> impl Future<Output = Result<Vec<Summary>, SessionError>> + Send;
+
+    /// One of them.
+    fn look(&self, thread: &ThreadId) -> impl Future<Output = Result<Summary, SessionError>> + Send;
+
+    /// What the operator set, as data.
+    fn policy(&self) -> Value;
+
+    /// The models that a call may name.
+    fn models(&self) -> Vec<String>;
+
+    /// What happened in it, oldest first: the lines of its log.
+    fn log(&self, thread: &ThreadId) -> impl Future<Output = Result<Vec<Value>, SessionError>> + Send;
+
+    /// Ends its container and waits for that. `false`: it had none.
+    fn close(&self, thread: &ThreadId, keeping: Keeping) -> impl Future<Output = Result<bool, SessionError>> + Send;
+
+    /// What it changed so far. `None`: it works on the folder itself.
+    fn changes(
+        &self,
+        thread: &ThreadId,
+        asked: Asked,
+    ) -> impl Future<Output = Result<Option<Changes>, SessionError>> + Send;
+
+    /// Brings that to the user's folder, or says what it would do. Once begun it is finished, whatever becomes of the future.
+    fn apply(
+        &self,
+        thread: &ThreadId,
+        doing: Doing,
+        expect_hash: Option<String>,
+        asked: Asked,
+    ) -> impl Future<Output = Result<BroughtBack, SessionError>> + Send;
 
     /// Ends every session, those that are still launching included, and waits for it. May be called again with
     /// [`Urgency::Immediate`] while the first call waits.
@@ -71,6 +109,44 @@ impl Agent for Sessions {
 
     async fn take_up(&self, thread: &ThreadId, asked: Asked) -> Result<SessionHandle, SessionError> {
         Sessions::take_up(self, thread, Losses::Count, asked).await
+    }
+
+    async fn list(&self) -> Result<Vec<Summary>, SessionError> {
+        Sessions::summaries(self).await
+    }
+
+    async fn look(&self, thread: &ThreadId) -> Result<Summary, SessionError> {
+        Sessions::summary(self, thread).await
+    }
+
+    fn policy(&self) -> Value {
+        Sessions::policy(self)
+    }
+
+    fn models(&self) -> Vec<String> {
+        Sessions::models(self)
+    }
+
+    async fn log(&self, thread: &ThreadId) -> Result<Vec<Value>, SessionError> {
+        Sessions::log(self, thread).await
+    }
+
+    async fn close(&self, thread: &ThreadId, keeping: Keeping) -> Result<bool, SessionError> {
+        Sessions::close(self, thread, keeping).await
+    }
+
+    async fn changes(&self, thread: &ThreadId, asked: Asked) -> Result<Option<Changes>, SessionError> {
+        Sessions::changes_of(self, thread, asked).await
+    }
+
+    async fn apply(
+        &self,
+        thread: &ThreadId,
+        doing: Doing,
+        expect_hash: Option<String>,
+        asked: Asked,
+    ) -> Result<BroughtBack, SessionError> {
+        Sessions::apply(self, thread, doing, expect_hash, asked).await
     }
 
     async fn shut_down(&self, urgency: Urgency) {

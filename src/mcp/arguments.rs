@@ -1,71 +1,19 @@
-//! A call's arguments → a typed call, or an error that names the argument and says what it takes.
+//! A call's arguments, taken one by one: each becomes a typed value, or an error that names the argument and says what it takes.
 //!
 //! Pure. Nothing here is a protocol error: a model that wrote a wrong argument can only mend what it is shown, and
 //! clients hide protocol errors from it.
 
-use crate::codex::client::{Approvals, ThreadSettings};
 use crate::codex::event::ThreadId;
-use crate::codex::overrides::{OverrideError, Overrides, parse_overrides};
+use crate::codex::overrides::OverrideError;
 use crate::codex::prompt::{MAX_PROMPT_CHARS, Prompt, PromptError};
 use crate::config::quantity::ModelId;
 use crate::config::{Origin, Sourced};
-use crate::mcp::network_argument::{NetworkArgumentError, parse_network};
-use crate::mcp::schema::{APPROVAL_POLICIES, CODEX_PARAMETERS, CODEX_REPLY_PARAMETERS, SANDBOX_MODES};
-use crate::plan::request::WorkspaceAccess;
-use crate::session::registry::StartSession;
+use crate::mcp::network_argument::NetworkArgumentError;
+use crate::mcp::turns::log::Cursor;
 use crate::wire::untrusted::Untrusted;
 use serde_json::{Map, Value};
-use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
-
-/// A `codex` call.
-#[derive(Debug, Clone)]
-pub struct CodexCall {
-    pub start: StartSession,
-    pub prompt: Prompt,
-    pub notes: Vec<Note>,
-}
-
-/// A `codex-reply` call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplyCall {
-    pub thread: ThreadId,
-    pub prompt: Prompt,
-    pub notes: Vec<Note>,
-}
-
-/// What a parameter came to, where that is not what its name says. Handed back with the result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    ReadOnlySandbox,
-    WritableSandbox { asked: &'static str },
-    ApprovalsUntrusted { asked: &'static str },
-    NetworkNarrowed,
-    ConversationIdIsDeprecated,
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ReadOnlySandbox => f.write_str(
-                "sandbox `read-only`: the workspace is mounted read-only; scratch space inside the container is writable",
-            ),
-            Self::WritableSandbox { asked } => write!(
-                f,
-                "sandbox `{asked}`: Codex may do anything inside its container, to a copy of the workspace; the \
-                 container is the boundary and has no network but what the operator allowed"
-            ),
-            Self::ApprovalsUntrusted { asked } => write!(
-                f,
-                "approval-policy `{asked}` became `untrusted`: inside a container Codex knows only that and `never`"
-            ),
-            Self::NetworkNarrowed => f.write_str(
-                "network: this thread reaches only what both `network.allow` of the call and the operator allow",
-            ),
-            Self::ConversationIdIsDeprecated => f.write_str("conversationId is deprecated: use threadId"),
-        }
-    }
-}
 
 /// What is wrong with a call's arguments.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +48,14 @@ pub enum ArgumentError {
     Overrides(#[from] OverrideError),
     #[error(transparent)]
     Network(#[from] NetworkArgumentError),
+    #[error("`effort` and `config.model_reasoning_effort` are the same: pass one of them")]
+    TwoEfforts,
+    #[error("`{name}` must be a whole number from {least} to {most}")]
+    OutOfRange { name: &'static str, least: u64, most: u64 },
+    #[error("`cursor` is not one: pass the `cursor` of an earlier result as it is, or leave it out")]
+    NotACursor,
+    #[error("`expectHash` is not a hash: pass `changes.hash` of a result, 64 hexadecimal digits")]
+    NotAHash,
     #[error("`profile` is {value:?}, but this server has no profiles: leave it out")]
     NoProfiles { value: String },
     #[error("`cwd` is not a path: {reason}")]
@@ -118,94 +74,13 @@ fn did_you_mean(nearest: Option<&'static str>) -> String {
         .unwrap_or_default()
 }
 
-/// Parses the arguments of `codex`.
-pub fn parse_codex(arguments: Map<String, Value>) -> Result<CodexCall, ArgumentError> {
-    let mut arguments = Arguments::checked(arguments, &CODEX_PARAMETERS)?;
-    let mut notes = Vec::new();
-    let prompt = arguments.prompt("say what Codex is to do")?;
-
-    let approvals = match arguments.one_of("approval-policy", &APPROVAL_POLICIES)? {
-        None | Some("never") => Approvals::Never,
-        Some(asked) => {
-            if asked != "untrusted" {
-                notes.push(Note::ApprovalsUntrusted { asked });
-            }
-            Approvals::Untrusted
-        }
-    };
-    let access = match arguments.one_of("sandbox", &SANDBOX_MODES)? {
-        Some("read-only") => {
-            notes.push(Note::ReadOnlySandbox);
-            WorkspaceAccess::ReadOnly
-        }
-        Some(asked) => {
-            notes.push(Note::WritableSandbox { asked });
-            WorkspaceAccess::ReadWrite
-        }
-        None => WorkspaceAccess::ReadWrite,
-    };
-    if let Some(value) = arguments.string("profile")? {
-        return Err(ArgumentError::NoProfiles { value: shown(&value) });
-    }
-    let model = arguments.model()?;
-    let overrides = match arguments.object("config")? {
-        None => Overrides::default(),
-        Some(config) => parse_overrides(&config)?,
-    };
-    let network = arguments.object("network")?.map(parse_network).transpose()?;
-    if network.is_some() {
-        notes.push(Note::NetworkNarrowed);
-    }
-    Ok(CodexCall {
-        start: StartSession {
-            workspace: arguments.path("cwd")?,
-            mode: None,
-            access,
-            model,
-            network,
-            thread: ThreadSettings {
-                approvals,
-                base_instructions: arguments.text("base-instructions")?,
-                developer_instructions: arguments.text("developer-instructions")?,
-                compact_prompt: arguments.text("compact-prompt")?,
-                overrides,
-            },
-        },
-        prompt,
-        notes,
-    })
-}
-
-/// Parses the arguments of `codex-reply`.
-pub fn parse_reply(arguments: Map<String, Value>) -> Result<ReplyCall, ArgumentError> {
-    let mut arguments = Arguments::checked(arguments, &CODEX_REPLY_PARAMETERS)?;
-    let prompt = arguments.prompt("say how Codex is to go on")?;
-    let mut notes = Vec::new();
-    let thread = match (arguments.thread("threadId")?, arguments.thread("conversationId")?) {
-        (Some(thread), None) => thread,
-        (Some(thread), Some(same)) if thread == same => thread,
-        (Some(_), Some(_)) => return Err(ArgumentError::TwoThreads),
-        (None, Some(thread)) => {
-            notes.push(Note::ConversationIdIsDeprecated);
-            thread
-        }
-        (None, None) => {
-            return Err(ArgumentError::Missing {
-                name: "threadId",
-                needed: "pass the `threadId` of the `codex` result that this continues",
-            });
-        }
-    };
-    Ok(ReplyCall { thread, prompt, notes })
-}
-
 /// Arguments whose names are all known. `null` is the same as leaving the argument out: the removed server took it
 /// so, and models write it.
-struct Arguments(Map<String, Value>);
+pub struct Arguments(Map<String, Value>);
 
 impl Arguments {
     /// Names come before values: with `promt` in a call, "`prompt` is missing" would be the worse answer.
-    fn checked(arguments: Map<String, Value>, known: &[&'static str]) -> Result<Self, ArgumentError> {
+    pub fn checked(arguments: Map<String, Value>, known: &[&'static str]) -> Result<Self, ArgumentError> {
         match arguments.keys().find(|name| !known.contains(&name.as_str())) {
             None => Ok(Self(arguments)),
             Some(unknown) => Err(ArgumentError::Unknown {
@@ -220,7 +95,7 @@ impl Arguments {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
-    fn string(&mut self, name: &'static str) -> Result<Option<String>, ArgumentError> {
+    pub fn string(&mut self, name: &'static str) -> Result<Option<String>, ArgumentError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -232,7 +107,62 @@ impl Arguments {
         }
     }
 
-    fn object(&mut self, name: &'static str) -> Result<Option<Map<String, Value>>, ArgumentError> {
+    pub fn boolean(&mut self, name: &'static str) -> Result<Option<bool>, ArgumentError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(other) => Err(ArgumentError::WrongType {
+                name,
+                expected: "true or false",
+                actual: kind_of(&other),
+            }),
+        }
+    }
+
+    pub fn number(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Result<Option<u64>, ArgumentError> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        if !value.is_number() {
+            return Err(ArgumentError::WrongType {
+                name,
+                expected: "a number",
+                actual: kind_of(&value),
+            });
+        }
+        // Some clients write every number with a fraction.
+        let whole = value.as_u64().or_else(|| {
+            value
+                .as_f64()
+                .filter(|number| number.fract() == 0.0 && *number >= 0.0)
+                .map(|number| number as u64)
+        });
+        match whole.filter(|number| range.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => Err(ArgumentError::OutOfRange {
+                name,
+                least: *range.start(),
+                most: *range.end(),
+            }),
+        }
+    }
+
+    pub fn cursor(&mut self) -> Result<Option<Cursor>, ArgumentError> {
+        match self.string("cursor")? {
+            None => Ok(None),
+            Some(text) => Cursor::parse(&text).map(Some).ok_or(ArgumentError::NotACursor),
+        }
+    }
+
+    /// The thread that a tool is about.
+    pub fn needed_thread(&mut self) -> Result<ThreadId, ArgumentError> {
+        self.thread("threadId")?.ok_or(ArgumentError::Missing {
+            name: "threadId",
+            needed: "pass the `threadId` of a `codex` result; `codex-sessions` lists those that there are",
+        })
+    }
+
+    pub fn object(&mut self, name: &'static str) -> Result<Option<Map<String, Value>>, ArgumentError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Object(map)) => Ok(Some(map)),
@@ -244,14 +174,14 @@ impl Arguments {
         }
     }
 
-    fn prompt(&mut self, needed: &'static str) -> Result<Prompt, ArgumentError> {
+    pub fn prompt(&mut self, needed: &'static str) -> Result<Prompt, ArgumentError> {
         let name = "prompt";
         let text = self.string(name)?.ok_or(ArgumentError::Missing { name, needed })?;
         Ok(Prompt::parse(text)?)
     }
 
     /// Instructions: bounded as the prompt is, since they travel the same way.
-    fn text(&mut self, name: &'static str) -> Result<Option<String>, ArgumentError> {
+    pub fn text(&mut self, name: &'static str) -> Result<Option<String>, ArgumentError> {
         let text = self.string(name)?;
         match &text {
             Some(long) if long.len() > MAX_PROMPT_CHARS && long.chars().count() > MAX_PROMPT_CHARS => {
@@ -262,7 +192,11 @@ impl Arguments {
     }
 
     /// The known word itself, so that what a note repeats is ours and not the caller's.
-    fn one_of(&mut self, name: &'static str, known: &[&'static str]) -> Result<Option<&'static str>, ArgumentError> {
+    pub fn one_of(
+        &mut self,
+        name: &'static str,
+        known: &[&'static str],
+    ) -> Result<Option<&'static str>, ArgumentError> {
         let Some(text) = self.string(name)? else {
             return Ok(None);
         };
@@ -276,7 +210,7 @@ impl Arguments {
         }
     }
 
-    fn model(&mut self) -> Result<Option<Sourced<ModelId>>, ArgumentError> {
+    pub fn model(&mut self) -> Result<Option<Sourced<ModelId>>, ArgumentError> {
         let Some(text) = self.string("model")? else {
             return Ok(None);
         };
@@ -287,7 +221,7 @@ impl Arguments {
     }
 
     /// Which folders may be a workspace is for the session to say; here only what can't be a path is refused.
-    fn path(&mut self, name: &'static str) -> Result<Option<PathBuf>, ArgumentError> {
+    pub fn path(&mut self, name: &'static str) -> Result<Option<PathBuf>, ArgumentError> {
         match self.string(name)? {
             None => Ok(None),
             Some(text) if text.is_empty() => Err(ArgumentError::Path {
@@ -300,7 +234,7 @@ impl Arguments {
         }
     }
 
-    fn thread(&mut self, name: &'static str) -> Result<Option<ThreadId>, ArgumentError> {
+    pub fn thread(&mut self, name: &'static str) -> Result<Option<ThreadId>, ArgumentError> {
         match self.string(name)? {
             None => Ok(None),
             Some(text) => match ThreadId::parse(&text) {
@@ -312,7 +246,7 @@ impl Arguments {
 }
 
 /// A caller's own words, short enough and harmless enough to repeat in an error.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     Untrusted::new(text).one_line(60)
 }
 
@@ -354,168 +288,38 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
     use serde_json::json;
 
-    fn map(value: Value) -> Map<String, Value> {
+    fn arguments(value: Value) -> Arguments {
         match value {
-            Value::Object(map) => map,
+            Value::Object(map) => Arguments(map),
             other => panic!("{other} is not an object"),
         }
     }
 
-    fn codex(value: Value) -> Result<CodexCall, String> {
-        parse_codex(map(value)).map_err(|error| error.to_string())
-    }
-
-    fn codex_error(value: Value) -> String {
-        codex(value).expect_err("refused")
-    }
-
-    fn reply(value: Value) -> Result<ReplyCall, String> {
-        parse_reply(map(value)).map_err(|error| error.to_string())
-    }
-
     #[test]
-    fn every_parameter_lands_where_it_belongs() {
-        let call = codex(json!({
-            "prompt": "do it", "approval-policy": "on-request", "base-instructions": "base", "compact-prompt": "short",
-            "cwd": "sub/folder", "developer-instructions": "dev", "model": "gpt-5.5", "network": {"allow": ["a.example"]},
-            "sandbox": "read-only",
-        }))
-        .expect("parses");
-        assert_eq!(call.prompt.as_str(), "do it");
-        assert_eq!(call.start.workspace, Some(PathBuf::from("sub/folder")));
-        assert_eq!(call.start.access, WorkspaceAccess::ReadOnly);
-        let model = call.start.model.expect("a model");
-        assert_eq!(
-            (model.value.as_str(), model.origin),
-            ("gpt-5.5", Origin::Call { parameter: "model" })
-        );
-        assert_eq!(
-            call.start.thread,
-            ThreadSettings {
-                approvals: Approvals::Untrusted,
-                base_instructions: Some("base".into()),
-                developer_instructions: Some("dev".into()),
-                compact_prompt: Some("short".into()),
-                overrides: Overrides::default(),
-            }
-        );
-        assert_eq!(
-            call.notes,
-            [
-                Note::ApprovalsUntrusted { asked: "on-request" },
-                Note::ReadOnlySandbox,
-                Note::NetworkNarrowed
-            ]
-        );
-        assert_eq!(call.start.network, Some(vec!["a.example:443".parse().expect("a rule")]));
-    }
-
-    #[test]
-    fn a_prompt_alone_is_enough_and_null_means_left_out() {
-        for arguments in [
-            json!({"prompt": "x"}),
-            json!({"prompt": "x", "cwd": null, "model": null, "config": null, "profile": null, "sandbox": null,
-                "network": null}),
-        ] {
-            let call = codex(arguments).expect("parses");
-            assert_eq!(call.start.access, WorkspaceAccess::ReadWrite);
-            assert_eq!(call.start.thread, ThreadSettings::default());
-            assert!(call.start.workspace.is_none() && call.start.model.is_none() && call.notes.is_empty());
-            assert_eq!(call.start.network, None);
+    fn a_number_is_whole_and_within_its_range() {
+        for (value, number) in [(json!(45), 45), (json!(45.0), 45), (json!(0), 0), (json!(200), 200)] {
+            let taken = arguments(json!({"waitSeconds": value})).number("waitSeconds", 0..=200);
+            assert_eq!(taken, Ok(Some(number)));
         }
-    }
-
-    #[test]
-    fn approvals_are_never_or_untrusted() {
-        for (policy, approvals, notes) in [
-            ("never", Approvals::Never, 0),
-            ("untrusted", Approvals::Untrusted, 0),
-            ("on-failure", Approvals::Untrusted, 1),
-            ("on-request", Approvals::Untrusted, 1),
-        ] {
-            let call = codex(json!({"prompt": "x", "approval-policy": policy})).expect("parses");
-            assert_eq!(
-                (call.start.thread.approvals, call.notes.len()),
-                (approvals, notes),
-                "{policy}"
-            );
+        for value in [json!(-1), json!(201), json!(1.5), json!(1e300)] {
+            let taken = arguments(json!({"waitSeconds": value})).number("waitSeconds", 0..=200);
+            let error = taken.expect_err("refused").to_string();
+            assert_eq!(error, "`waitSeconds` must be a whole number from 0 to 200");
         }
-    }
-
-    #[test]
-    fn no_sandbox_mode_widens_anything() {
-        for mode in ["workspace-write", "danger-full-access"] {
-            let call = codex(json!({"prompt": "x", "sandbox": mode})).expect("parses");
-            assert_eq!(call.start.access, WorkspaceAccess::ReadWrite);
-            assert_eq!(call.notes, [Note::WritableSandbox { asked: mode }]);
-        }
-    }
-
-    #[test]
-    fn each_error_names_the_argument() {
-        insta::assert_snapshot!(codex_error(json!({})), @"`prompt` is missing: say what Codex is to do");
-        insta::assert_snapshot!(codex_error(json!({"prompt": " "})), @"`prompt`: the prompt is empty: say what Codex is to do");
-        insta::assert_snapshot!(codex_error(json!({"prompt": 7})), @"`prompt` must be a string, not a number");
-        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "cwd": ["a"]})), @"`cwd` must be a string, not an array");
-        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "config": "a=b"})), @"`config` must be an object, not a string");
-        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "cwd": ""})), @"`cwd` is not a path: it is empty; leave it out for the folder that the server was started in");
-        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "profile": "fast"})), @r#"`profile` is "fast", but this server has no profiles: leave it out"#);
-        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "sandbox": "none"})), @r#"`sandbox` can't be "none": it takes one of `read-only`, `workspace-write`, `danger-full-access`"#);
-        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "approvalPolicy": "never"})), @"there is no argument `approvalPolicy`; did you mean `approval-policy`?; this tool takes `approval-policy`, `base-instructions`, `compact-prompt`, `config`, `cwd`, `developer-instructions`, `model`, `network`, `profile`, `prompt`, `sandbox`");
-        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "network": ["a.example"]})), @"`network` must be an object, not an array");
-        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "network": {"allow": ["a b"]}})), @r#"`network.allow[0]` is "a b": a name has letters, digits, `-` and `_` between its dots, and no control byte"#);
-        insta::assert_snapshot!(codex_error(json!({"promt": "x"})).split_once("; this").expect("list").0, @"there is no argument `promt`; did you mean `prompt`?");
-        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "temperature": 1})).split_once("; this").expect("list").0, @"there is no argument `temperature`");
-        insta::assert_snapshot!(codex_error(json!({"prompt": "x", "config": {"sandbox_mode": "danger-full-access"}})), @"`config.sandbox_mode` can't be set by a call: the container is the sandbox, and the operator's configuration shapes it");
-        assert!(codex_error(json!({"prompt": "x", "model": "no spaces allowed"})).starts_with("`model`: "));
-        assert!(codex_error(json!({"prompt": "x".repeat(MAX_PROMPT_CHARS + 1)})).starts_with("`prompt`: "));
-        assert!(
-            codex_error(json!({"prompt": "x", "base-instructions": "x".repeat(MAX_PROMPT_CHARS + 1)}))
-                .starts_with("`base-instructions` has more than")
-        );
-    }
-
-    #[test]
-    fn a_reply_takes_the_thread_by_either_name_but_not_two_threads() {
-        let id = ThreadId::parse("0199-a").expect("an id");
-        let by_new = reply(json!({"prompt": "x", "threadId": "0199-a"})).expect("parses");
-        assert_eq!((by_new.thread, by_new.notes.len()), (id.clone(), 0));
-        let by_old = reply(json!({"prompt": "x", "conversationId": "0199-a"})).expect("parses");
+        let error = arguments(json!({"waitSeconds": "45"})).number("waitSeconds", 0..=200);
         assert_eq!(
-            (by_old.thread, by_old.notes),
-            (id.clone(), vec![Note::ConversationIdIsDeprecated])
+            error.expect_err("refused").to_string(),
+            "`waitSeconds` must be a number, not a string"
         );
-        let both = reply(json!({"prompt": "x", "threadId": "0199-a", "conversationId": "0199-a"})).expect("parses");
-        assert_eq!(both.thread, id);
-        let two = reply(json!({"prompt": "x", "threadId": "a", "conversationId": "b"})).expect_err("two threads");
-        assert!(two.contains("different threads"), "{two}");
-        let none = reply(json!({"prompt": "x"})).expect_err("no thread");
-        assert!(none.starts_with("`threadId` is missing"), "{none}");
-        let odd = reply(json!({"prompt": "x", "conversationId": "../../etc"})).expect_err("not an id");
-        assert!(odd.starts_with("`conversationId` is not a thread id"), "{odd}");
     }
 
     #[test]
-    fn what_the_caller_wrote_is_repeated_short_and_without_control_characters() {
-        let hostile = format!("\u{1b}[2J{}", "a".repeat(5000));
-        let text = codex_error(json!({"prompt": "x", hostile: 1}));
-        assert!(!text.contains('\u{1b}') && text.len() < 400, "{text}");
-    }
-
-    proptest! {
-        #[test]
-        fn an_error_never_lacks_the_name_and_nothing_panics(
-            name in "[a-zA-Z-]{1,20}",
-            value in prop_oneof![Just(json!(1)), Just(json!(true)), Just(json!([])), ".*".prop_map(Value::from)],
-        ) {
-            let mut arguments = map(json!({"prompt": "x"}));
-            arguments.insert(name.clone(), value);
-            if let Err(error) = parse_codex(arguments) {
-                prop_assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
-            }
-        }
+    fn a_cursor_is_one_of_ours() {
+        let cursor = |text: &str| arguments(json!({ "cursor": text })).cursor();
+        assert!(cursor("7.12").expect("a cursor").is_some());
+        assert_eq!(cursor("12"), Err(ArgumentError::NotACursor));
+        assert_eq!(arguments(json!({"cursor": null})).cursor(), Ok(None));
     }
 }

@@ -1,14 +1,16 @@
-//! The MCP server: `codex` and `codex-reply`, the drop-in for the removed `codex mcp-server`.
+//! The MCP server: `codex` and `codex-reply`, the drop-in for the removed `codex mcp-server`, and what a client needs beside them.
 //!
 //! The only room that knows MCP. stdout belongs to the protocol: nothing here prints. It must never touch an engine or
 //! a file: it asks [`crate::session`], through the narrow [`agent::Agent`]. `initialize` and `tools/list` answer
 //! before any engine is looked for.
 //!
-//! - [`schema`]: what `tools/list` says, pure; tested against the removed server's contract.
-//! - [`arguments`]: a call's arguments → typed calls, or an error that names the argument; pure.
+//! - [`tools`]: one file a tool: what `tools/list` says of it, its arguments, what a call does.
+//! - [`turns`]: turns at work, whoever waits for them.
+//! - [`resources`]: what a client reads of threads; [`prompts`] and [`completion`]: what it offers its user.
+//! - [`schema`]: pieces of the tools' schemas, pure.
+//! - [`arguments`]: takes a call's arguments one by one, or says which is wrong; pure.
 //! - [`network_argument`]: a call's `network` → rules that narrow; pure.
 //! - [`agent`]: what a call needs of sessions.
-//! - [`calls`]: performs a call: start or find the thread, run one turn, follow it.
 //! - [`progress`]: events → progress notifications, paced; the pacing is pure.
 //! - [`result`]: how a call's end looks to the client; pure.
 //! - [`server`]: rmcp's handler, which only dispatches.
@@ -17,14 +19,18 @@
 
 pub mod agent;
 pub mod arguments;
-pub mod calls;
+pub mod completion;
 pub mod network_argument;
 pub mod progress;
+pub mod prompts;
+pub mod resources;
 pub mod result;
 pub mod schema;
 pub mod server;
 pub mod stdio;
 pub mod streams;
+pub mod tools;
+pub mod turns;
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,9 @@
 use crate::codex::error::TurnError;
 use crate::codex::event::{ThreadId, TurnOutcome, Usage};
 use crate::egress::DeniedEgress;
-use crate::mcp::arguments::{ArgumentError, Note};
-use crate::mcp::schema::{CODEX, CODEX_REPLY};
+use crate::mcp::arguments::ArgumentError;
+use crate::mcp::tools::ToolName;
+use crate::mcp::tools::codex::{CODEX, Note};
 use crate::plan::launch::Unenforced;
 use crate::plan::proof::ProvenLimit;
 use crate::session::error::SessionError;
@@ -20,7 +21,7 @@ use crate::workspace::apply::{Applied, Listed, Written};
 use crate::workspace::changes::{Changes, FileChange};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The most bytes of a patch that a result carries.
 pub const MAX_PATCH_BYTES: usize = 20_000;
@@ -32,6 +33,8 @@ pub const MAX_LISTED_DENIALS: usize = 20;
 const MAX_SHOWN_DENIALS: usize = 20;
 /// The most bytes of that block.
 const MAX_DENIED_BYTES: usize = 2_000;
+/// The most bytes of a text block that lists something.
+const MAX_TEXT_BYTES: usize = 40_000;
 /// The longest text of an error, in characters: a hostile Codex could send megabytes.
 const MAX_ERROR_CHARS: usize = 4_000;
 
@@ -87,14 +90,15 @@ struct Session<'a> {
 
 #[derive(Serialize)]
 struct Turn<'a> {
-    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Changed<'a> {
+pub struct Changed<'a> {
     files: &'a [FileChange],
     insertions: u64,
     deletions: u64,
@@ -165,7 +169,7 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
             (
                 content,
                 Some(Turn {
-                    id: &end.turn,
+                    id: Some(&end.turn),
                     status,
                     error,
                 }),
@@ -216,14 +220,7 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
             .map(|turn| &turn.quota_left)
             .filter(|left| **left != QuotaLeft::default()),
         unenforced: &ended.report.unenforced,
-        changes: changes.as_ref().map(|changes| Changed {
-            files: &changes.files[..changes.files.len().min(MAX_LISTED_FILES)],
-            insertions: changes.insertions,
-            deletions: changes.deletions,
-            base: changes.base.to_string(),
-            hash: &changes.patch_sha256,
-            withheld: changes.withheld.len() as u64 + changes.withheld_more,
-        }),
+        changes: changes.as_ref().map(changed),
         applied: applied.map(|applied| match applied {
             Ok(applied) => BroughtBack::Applied {
                 files: &applied.files[..applied.files.len().min(MAX_LISTED_FILES)],
@@ -238,6 +235,18 @@ pub fn ended(ended: Ended<'_>) -> CallToolResult {
     // Strings, numbers and lists of them: this can't fail, and if it could the text would still be there.
     let structured = serde_json::to_value(structured).ok();
     result(blocks, structured, is_error)
+}
+
+/// Of changes, what every result has: a bounded list of files, and figures of all.
+pub fn changed(changes: &Changes) -> Changed<'_> {
+    Changed {
+        files: &changes.files[..changes.files.len().min(MAX_LISTED_FILES)],
+        insertions: changes.insertions,
+        deletions: changes.deletions,
+        base: changes.base.to_string(),
+        hash: &changes.patch_sha256,
+        withheld: changes.withheld.len() as u64 + changes.withheld_more,
+    }
 }
 
 fn status(outcome: &TurnOutcome) -> (&'static str, Option<String>) {
@@ -263,12 +272,13 @@ fn changes_block(changes: &Changes, applied: Option<&Result<Applied, String>>) -
         ""
     };
     let there = match applied {
-        None => "Your files are as they were: `codex-mcp sessions apply` brings the changes to them.".to_owned(),
+        None => "Your files are as they were: codex-apply (or `codex-mcp sessions apply`) brings the changes to them."
+            .to_owned(),
         Some(Ok(applied)) if applied.held.is_empty() && applied.left.is_empty() => {
             "The changes have been brought to your files.".to_owned()
         }
         Some(Ok(applied)) => format!(
-            "The changes have been brought to your files but for {} that wait for `codex-mcp sessions apply` (they run by \
+            "The changes have been brought to your files but for {} that wait for codex-apply (they run by \
              themselves on the host) and {} that you changed in that moment.",
             applied.held.len(),
             applied.left.len()
@@ -322,7 +332,7 @@ fn denied_line(denied: &DeniedEgress) -> String {
 }
 
 /// At most `limit` bytes, whole lines where there is a line.
-fn cut(text: &str, limit: usize) -> (&str, bool) {
+pub fn cut(text: &str, limit: usize) -> (&str, bool) {
     if text.len() <= limit {
         return (text, false);
     }
@@ -347,6 +357,54 @@ fn capped(text: &Untrusted) -> String {
     }
 }
 
+/// A result that is no turn's: its text, and the same as data.
+pub fn answer(texts: Vec<String>, structured: &impl Serialize) -> CallToolResult {
+    let blocks = texts.into_iter().map(ContentBlock::text).collect();
+    // Strings, numbers and lists of them: this can't fail, and if it could the text would still be there.
+    result(blocks, serde_json::to_value(structured).ok(), false)
+}
+
+/// The text blocks of a result.
+pub fn texts(of: &CallToolResult) -> Vec<String> {
+    let text = |block: &ContentBlock| block.as_text().map(|text| text.text.clone());
+    of.content.iter().filter_map(text).collect()
+}
+
+/// Within what clients show of a result.
+pub fn bounded(text: String) -> String {
+    match cut(&text, MAX_TEXT_BYTES) {
+        (head, true) => format!("{head}\n(it goes on; this is its beginning)"),
+        (_, false) => text,
+    }
+}
+
+/// The turn goes on, and the call does not wait for it any longer.
+pub fn goes_on(thread: &ThreadId) -> CallToolResult {
+    let content = format!(
+        "Thread {thread} is at work. codex-status with this threadId waits for the end of the turn and has its answer; \
+         codex-interrupt stops it."
+    );
+    let structured = json!({"threadId": thread, "content": content, "turn": {"status": "running"}});
+    answer(vec![content], &structured)
+}
+
+/// There is no thread yet that the call could name.
+pub fn still_starting() -> CallToolResult {
+    failed(
+        "The thread is still being started (copying a large folder takes long) and goes on without this call: codex-sessions lists it \
+         once it is there."
+            .to_owned(),
+    )
+}
+
+/// A call about a thread that could not be done.
+pub fn of_thread(thread: &ThreadId, error: &SessionError) -> CallToolResult {
+    match error {
+        SessionError::UnknownThread(_) => unknown_thread(thread),
+        error => failed(bounded(format!("Thread {thread}: {error}"))),
+    }
+}
+
 /// No thread came of the call.
 pub fn not_started(error: &SessionError) -> CallToolResult {
     failed(error.to_string())
@@ -365,15 +423,17 @@ pub fn not_taken_up(thread: &ThreadId, error: &SessionError) -> CallToolResult {
 pub fn unknown_thread(thread: &ThreadId) -> CallToolResult {
     failed(format!(
         "Session not found for thread_id: {thread}. Start a new thread with `{CODEX}`, and say in its prompt what it has \
-         to know; `codex-mcp sessions list` shows the operator those that are kept."
+         to know; codex-sessions lists those that are kept."
     ))
 }
 
 /// The removed server's words.
 pub fn unknown_tool(name: &str) -> CallToolResult {
+    let tools = ToolName::ALL.map(|tool| format!("`{}`", tool.as_str()));
     failed(format!(
-        "Unknown tool '{}'. This server has `{CODEX}` and `{CODEX_REPLY}`.",
-        Untrusted::new(name).one_line(60)
+        "Unknown tool '{}'. This server has {}.",
+        Untrusted::new(name).one_line(60),
+        tools.join(", ")
     ))
 }
 
@@ -409,7 +469,6 @@ mod tests {
     use crate::codex::error::TurnErrorKind;
     use crate::codex::event::TurnEnd;
     use crate::config::WorkspaceMode;
-    use crate::mcp::schema;
     use crate::plan::identity::SessionId;
     use crate::plan::launch::LimitName;
     use crate::plan::proof::Enforcer;
@@ -533,7 +592,7 @@ mod tests {
             }))
         );
         insta::assert_snapshot!(texts(&result)[1], @r"
-        Codex changed 1 file (+1 -0) in its own copy of the workspace. Your files are as they were: `codex-mcp sessions apply` brings the changes to them.
+        Codex changed 1 file (+1 -0) in its own copy of the workspace. Your files are as they were: codex-apply (or `codex-mcp sessions apply`) brings the changes to them.
 
         +x
         ");
@@ -617,7 +676,7 @@ mod tests {
     /// Clients validate against the schema and drop the whole result where it does not fit.
     #[test]
     fn every_field_is_in_the_output_schema_with_its_type() {
-        let schema = schema::tools()[0].output_schema.clone().expect("a schema");
+        let schema = ToolName::Codex.described().output_schema.clone().expect("a schema");
         let failure = TurnOutcome::Failed(TurnError {
             kind: TurnErrorKind::Other,
             message: Untrusted::new("m"),

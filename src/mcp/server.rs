@@ -1,60 +1,61 @@
 //! rmcp's handler: says who we are, lists the tools, dispatches calls. No engine is touched before a call is.
 
 use crate::mcp::agent::Agent;
-use crate::mcp::calls::{self, CallContext};
 use crate::mcp::progress::Notifier;
-use crate::mcp::{arguments, result, schema};
+use crate::mcp::prompts::PromptName;
+use crate::mcp::resources::subscriptions::{self, Subscribed};
+use crate::mcp::tools::{CallContext, ToolName};
+use crate::mcp::turns::Turns;
+use crate::mcp::{completion, resources, result};
 use crate::session::asked::Asked;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult, Implementation,
-    ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult, CustomRequest,
+    CustomResult, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+    SubscriptionFilter, Tool, UnsubscribeRequestParams,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// One client's server.
 pub struct Server<A> {
-    agent: A,
-    ending: CancellationToken,
+    turns: Turns<A>,
+    /// How long a call waits for its turn.
+    block: Duration,
+    subscribed: Subscribed,
 }
 
 impl<A: Agent> Server<A> {
-    /// `ending` fires when this server is to end: calls then return at once.
-    pub fn new(agent: A, ending: CancellationToken) -> Self {
-        Self { agent, ending }
+    pub fn new(turns: Turns<A>, block: Duration) -> Self {
+        Self {
+            turns,
+            block,
+            subscribed: Subscribed::default(),
+        }
     }
 
+    /// Fires when this server is to end: calls then return at once.
     pub fn ending(&self) -> CancellationToken {
-        self.ending.clone()
+        self.turns.ending.clone()
     }
 
     async fn call(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> CallToolResult {
         let arguments = request.arguments.unwrap_or_default();
-        let tool = match request.name.as_ref() {
-            schema::CODEX => schema::CODEX,
-            schema::CODEX_REPLY => schema::CODEX_REPLY,
-            unknown => return result::unknown_tool(unknown),
+        let Some(tool) = ToolName::parse(&request.name) else {
+            return result::unknown_tool(&request.name);
         };
         let surrounding = CallContext {
-            asked: asked(tool, &arguments, &context),
+            asked: asked(tool.as_str(), &arguments, &context),
             notifier: Notifier::new(context.peer.clone(), context.meta.get_progress_token()),
             cancelled: context.ct,
-            ending: self.ending.clone(),
+            block: self.block,
         };
-        if tool == schema::CODEX {
-            match arguments::parse_codex(arguments) {
-                Ok(call) => calls::codex(&self.agent, call, surrounding).await,
-                Err(error) => result::bad_arguments(tool, &error),
-            }
-        } else {
-            match arguments::parse_reply(arguments) {
-                Ok(call) => calls::reply(&self.agent, call, surrounding).await,
-                Err(error) => result::bad_arguments(tool, &error),
-            }
-        }
+        tool.call(&self.turns, arguments, surrounding).await
     }
 }
 
@@ -80,14 +81,21 @@ fn asked(tool: &'static str, arguments: &Map<String, Value>, context: &RequestCo
 
 impl<A: Agent> ServerHandler for Server<A> {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let capabilities = ServerCapabilities::builder()
+            .enable_completions()
+            .enable_prompts()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .enable_tools()
+            .build();
+        ServerConfig::new(capabilities)
             .with_server_info(
                 Implementation::new("codex-mcp", env!("CARGO_PKG_VERSION")).with_title("Codex in a container"),
             )
             .with_instructions(
                 "Runs OpenAI's Codex, each thread in a hardened container of its own, on a copy of a folder. `codex` \
-                 starts a thread and `codex-reply` continues it by its threadId. A call takes as long as the turn \
-                 does: minutes are usual.",
+                 starts a thread and `codex-reply` continues it by its threadId. A turn takes minutes; a call that returns \
+                 before its end says so, and `codex-status` waits for the rest. `codex-apply` brings changes to the folder.",
             )
     }
 
@@ -96,11 +104,13 @@ impl<A: Agent> ServerHandler for Server<A> {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(schema::tools()))
+        Ok(ListToolsResult::with_all_items(
+            ToolName::ALL.map(ToolName::described).to_vec(),
+        ))
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        schema::tools().into_iter().find(|tool| tool.name == name)
+        ToolName::parse(name).map(ToolName::described)
     }
 
     async fn call_tool(
@@ -109,6 +119,86 @@ impl<A: Agent> ServerHandler for Server<A> {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         Ok(self.call(request, context).await.into())
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        resources::list(&self.turns, request.and_then(|request| request.cursor)).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(resources::templates())
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let asked = asked("resources/read", &Map::new(), &context);
+        Ok(resources::read(&self.turns, &request.uri, asked).await?.into())
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let (changes, ending) = (self.turns.changes(), self.ending());
+        self.subscribed.add(request.uri, context.peer, changes, ending)
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.subscribed.remove(&request.uri);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(requested.supported_by(&self.get_info().capabilities))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        subscriptions::listen(&context, self.turns.changes(), &self.ending()).await
+    }
+
+    async fn list_prompts(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(ListPromptsResult::with_all_items(
+            PromptName::ALL.map(PromptName::described).to_vec(),
+        ))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let unknown =
+            || ErrorData::invalid_params("there is no such prompt; prompts/list has those that there are", None);
+        let prompt = PromptName::parse(&request.name).ok_or_else(unknown)?;
+        Ok(prompt.filled(request.arguments)?.into())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        completion::complete(&self.turns, request).await
     }
 
     /// rmcp hands on here whatever does not fit its types, a `tools/call` whose arguments are no object among them.

@@ -5,9 +5,11 @@
 //! same request; whatever comes second (a signal after the end of input too) skips every grace period, because a
 //! client that asks twice is about to kill.
 
+use crate::config::McpSettings;
 use crate::mcp::agent::Agent;
 use crate::mcp::server::Server;
 use crate::mcp::streams;
+use crate::mcp::turns::Turns;
 use crate::redact::Redactor;
 use crate::redact::lines::RedactedLines;
 use crate::session::registry::{Sessions, Urgency};
@@ -43,10 +45,10 @@ pub enum ServeError {
 
 /// Serves the client on this process's stdin and stdout. Returns when the client or a signal ended it and every
 /// session is shut down.
-pub async fn serve_stdio(sessions: Sessions) -> Result<(), ServeError> {
+pub async fn serve_stdio(sessions: Sessions, settings: &McpSettings) -> Result<(), ServeError> {
     let signals = ending_signals().map_err(ServeError::Signals)?;
     let output = RedactedLines::new(streams::stdout(), Redactor::of_process());
-    serve(sessions, streams::stdin(), output, signals).await
+    serve(sessions, settings.block.value, streams::stdin(), output, signals).await
 }
 
 /// One message for each SIGTERM or SIGINT. Handlers are in place when this returns, so that a signal during a launch
@@ -69,9 +71,11 @@ fn ending_signals() -> io::Result<mpsc::Receiver<()>> {
     Ok(receiver)
 }
 
-/// Serves one client over any pair of streams. Each message of `asked_to_end` is one request to end.
+/// Serves one client over any pair of streams. `block` is how long a call waits for its turn. Each message of `asked_to_end` is one
+/// request to end.
 pub async fn serve<A, R, W>(
     agent: A,
+    block: Duration,
     input: R,
     output: W,
     mut asked_to_end: mpsc::Receiver<()>,
@@ -87,7 +91,9 @@ where
         ending: ending.clone(),
         opened: false,
     };
-    let server = Server::new(agent.clone(), ending.clone());
+    // Only tells logs of two servers apart: that random bytes can't be had is no reason not to serve.
+    let epoch = getrandom::u32().unwrap_or_default();
+    let server = Server::new(Turns::new(agent.clone(), ending.clone(), epoch), block);
     let mut client = tokio::spawn(serve_client(server, transport));
     let finished = tokio::select! {
         finished = &mut client => Some(finished),

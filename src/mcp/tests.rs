@@ -1,9 +1,11 @@
 //! The whole server, from raw JSON lines to a scripted double of the sessions, in both protocol eras.
 
+mod beside;
 mod calls;
 mod cancelling;
 mod ends;
 mod progress;
+mod reading;
 
 use crate::codex::error::{TurnError, TurnErrorKind};
 use crate::codex::event::{ItemStatus, ThreadId, TurnEnd, TurnEvent, TurnOutcome, Usage};
@@ -12,7 +14,10 @@ use crate::config::WorkspaceMode;
 use crate::mcp::agent::{Agent, AgentThread};
 use crate::mcp::stdio::{ServeError, serve};
 use crate::plan::identity::SessionId;
+use crate::plan::request::WorkspaceAccess;
 use crate::session::asked::Asked;
+use crate::session::bring_back::BroughtBack;
+use crate::session::by_thread::{Keeping, Summary};
 use crate::session::copying::Copying;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::handle::LaunchReport;
@@ -20,6 +25,7 @@ use crate::session::quota::QuotaLeft;
 use crate::session::registry::{StartSession, Urgency};
 use crate::session::store::path_text::PathText;
 use crate::session::turn::{Spending, TurnReport, Used};
+use crate::session::upkeep::{Doing, Standing};
 use crate::wire::untrusted::Untrusted;
 use crate::workspace::changes::{ChangeKind, Changes, FileChange};
 use serde_json::{Value, json};
@@ -27,18 +33,34 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// Longer than any test waits for a turn.
+const BLOCK: Duration = Duration::from_secs(600);
+
 /// What the double was asked to do, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
-    Started { cwd: Option<PathBuf> },
-    Turn { thread: String, prompt: String },
-    Interrupted { thread: String },
+    Started {
+        cwd: Option<PathBuf>,
+    },
+    Turn {
+        thread: String,
+        prompt: String,
+    },
+    Interrupted {
+        thread: String,
+    },
     StartGivenUp,
+    Applied {
+        thread: String,
+        really: bool,
+        expect_hash: Option<String>,
+    },
     ShutDown(Urgency),
 }
 
@@ -116,6 +138,62 @@ impl Agent for Scripted {
     async fn take_up(&self, thread: &ThreadId, _asked: Asked) -> Result<ScriptedThread, SessionError> {
         let known = self.0.threads.lock().expect("threads").get(thread.as_str()).cloned();
         known.ok_or_else(|| SessionError::UnknownThread(thread.clone()))
+    }
+
+    async fn list(&self) -> Result<Vec<Summary>, SessionError> {
+        let threads = self.0.threads.lock().expect("threads");
+        let mut names: Vec<&String> = threads.keys().collect();
+        names.sort();
+        Ok(names.into_iter().map(|name| summary(name)).collect())
+    }
+
+    async fn look(&self, thread: &ThreadId) -> Result<Summary, SessionError> {
+        let known = self.0.threads.lock().expect("threads").contains_key(thread.as_str());
+        match known {
+            true => Ok(summary(thread.as_str())),
+            false => Err(SessionError::UnknownThread(thread.clone())),
+        }
+    }
+
+    fn policy(&self) -> Value {
+        json!({"limits": {}})
+    }
+
+    fn models(&self) -> Vec<String> {
+        vec!["gpt-5.5".to_owned(), "gpt-6".to_owned()]
+    }
+
+    async fn log(&self, _thread: &ThreadId) -> Result<Vec<Value>, SessionError> {
+        Ok(vec![json!({"type": "prompt", "text": "hello"})])
+    }
+
+    async fn close(&self, thread: &ThreadId, keeping: Keeping) -> Result<bool, SessionError> {
+        self.look(thread).await?;
+        if keeping == Keeping::Nothing {
+            self.0.threads.lock().expect("threads").remove(thread.as_str());
+        }
+        Ok(true)
+    }
+
+    async fn changes(&self, thread: &ThreadId, _asked: Asked) -> Result<Option<Changes>, SessionError> {
+        self.look(thread).await?;
+        Ok(Some(changes()))
+    }
+
+    async fn apply(
+        &self,
+        thread: &ThreadId,
+        doing: Doing,
+        expect_hash: Option<String>,
+        _asked: Asked,
+    ) -> Result<BroughtBack, SessionError> {
+        self.look(thread).await?;
+        let _ = self.0.seen.send(Seen::Applied {
+            thread: thread.to_string(),
+            really: doing == Doing::Really,
+            expect_hash,
+        });
+        Err(SessionError::NothingToApplyTo)
     }
 
     async fn shut_down(&self, urgency: Urgency) {
@@ -218,12 +296,33 @@ impl AgentThread for ScriptedThread {
     }
 
     async fn changes(&self, _: &CancellationToken) -> Result<Option<Changes>, SessionError> {
-        Ok(Some(Changes {
-            files: vec![FileChange::of("new.txt", ChangeKind::Added)],
-            insertions: 1,
-            patch: Untrusted::new("+hello"),
-            ..Changes::none()
-        }))
+        Ok(Some(changes()))
+    }
+}
+
+fn changes() -> Changes {
+    Changes {
+        files: vec![FileChange::of("new.txt", ChangeKind::Added)],
+        insertions: 1,
+        patch: Untrusted::new("+hello"),
+        ..Changes::none()
+    }
+}
+
+fn summary(thread: &str) -> Summary {
+    Summary {
+        thread_id: ThreadId::parse(thread).expect("an id"),
+        session: SessionId::from_random([1; 10]),
+        state: Standing::Live,
+        folder: "/workspace".into(),
+        mode: WorkspaceMode::Snapshot,
+        access: WorkspaceAccess::ReadWrite,
+        model: None,
+        turns: 1,
+        created: "2026-01-01T00:00:00Z".into(),
+        changed: "2026-01-01T00:00:00Z".into(),
+        usage: Usage::default(),
+        ended: None,
     }
 }
 
@@ -240,6 +339,10 @@ struct Client {
 impl Client {
     /// Connected, nothing said yet.
     fn silent(stubborn: bool) -> Self {
+        Self::of_server(stubborn, BLOCK)
+    }
+
+    fn of_server(stubborn: bool, block: Duration) -> Self {
         let (seen_in, seen) = mpsc::unbounded_channel();
         let asked = Arc::new(Mutex::default());
         let agent = Scripted(Arc::new(Inner {
@@ -252,7 +355,7 @@ impl Client {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (input, output) = tokio::io::split(theirs);
         let (signals, asked_to_end) = mpsc::channel(2);
-        let serving = tokio::spawn(serve(agent, input, output, asked_to_end));
+        let serving = tokio::spawn(serve(agent, block, input, output, asked_to_end));
         let (reader, writer) = tokio::io::split(ours);
         Self {
             lines: BufReader::new(reader).lines(),

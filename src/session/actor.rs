@@ -13,9 +13,10 @@ use crate::config::ApplyWhen;
 use crate::egress::SessionEgress;
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
-use crate::session::bring_back;
+use crate::session::bring_back::{self, BroughtBack};
 use crate::session::error::{EndReason, SessionError};
 use crate::session::journal::SessionJournal;
+use crate::session::order::{BringBackOrder, Order, Reply, TurnOrder};
 use crate::session::parking;
 use crate::session::perils::{Perils, hurried};
 use crate::session::quota::{Quota, SessionSpent, TurnTicket};
@@ -25,12 +26,13 @@ use crate::session::store::record::{Interrupted, RecordedUse, State};
 use crate::session::store::stored::Kept;
 use crate::session::transcript::{Line, Transcript};
 use crate::session::turn::TurnReport;
+use crate::session::upkeep::Doing;
 use crate::session::workspace::{Applying, SessionWorkspace};
 use crate::workspace::apply::{Applied, Consent};
 use crate::workspace::changes::Changes;
 use std::convert::Infallible;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Turns that may wait for the one that runs; the next caller waits in `send`.
@@ -62,7 +64,7 @@ pub(super) struct Actor {
     /// Turns that never came to an end: told with the next answer.
     pub interrupted: Vec<Interrupted>,
     pub known_to: KnownTo,
-    pub orders: mpsc::Receiver<TurnOrder>,
+    pub orders: mpsc::Receiver<Order>,
     pub ended: watch::Sender<Option<EndReason>>,
     pub kept: Kept,
     pub transcript: Transcript,
@@ -79,19 +81,6 @@ pub(super) struct Bounds {
     /// Losses in a row after which it is not started again by itself.
     pub restarts: u32,
 }
-
-/// A turn that is asked for.
-pub(super) struct TurnOrder {
-    pub prompt: Prompt,
-    pub asked: Asked,
-    pub events: mpsc::Sender<TurnEvent>,
-    /// Interrupts this turn and no other, or keeps it from beginning.
-    pub cancelled: CancellationToken,
-    /// Dropped without an answer where the turn never began.
-    pub reply: Reply,
-}
-
-pub(super) type Reply = oneshot::Sender<Result<TurnReport, SessionError>>;
 
 /// Who still waits when a container has ended, and for what.
 struct Unanswered {
@@ -176,7 +165,13 @@ impl Actor {
                 events,
                 cancelled,
                 mut reply,
-            } = order;
+            } = match order {
+                Order::Turn(turn) => turn,
+                Order::BringBack(order) => {
+                    self.bring_back_now(order).await;
+                    continue;
+                }
+            };
             let begun = match cancelled.is_cancelled() || reply.is_closed() {
                 true => Err(SessionError::TurnCancelled),
                 false => self.begin(asked, &prompt).await,
@@ -295,24 +290,44 @@ impl Actor {
             consent: Consent::EachTurn,
             expect_hash: None,
         };
+        let (workspace, journal) = (&self.workspace, &self.journal);
         let bringing = async {
-            let compared = match self.workspace.compare(&cancel).await {
+            let compared = match workspace.compare(&cancel).await {
                 Ok(Some(compared)) if !compared.changes.files.is_empty() => compared,
                 Ok(_) => return None,
                 Err(error) => return Some((None, Err(error.to_string()))),
             };
-            let applied = bring_back::apply(&compared, &self.journal, applying, &cancel).await;
+            let applied = bring_back::apply(&compared, journal, applying, &cancel).await;
             Some((Some(compared.changes), applied.map_err(|error| error.to_string())))
         };
-        tokio::pin!(bringing);
-        tokio::select! {
-            brought = &mut bringing => brought,
-            _ = self.perils.next(&self.journal, &self.kept) => {
-                // Told again to whoever asks next. What is being written is finished.
-                cancel.cancel();
-                bringing.await
+        unless_it_ends(&mut self.perils, journal, &self.kept, &cancel, bringing).await
+    }
+
+    /// As somebody asked for.
+    async fn bring_back_now(&mut self, order: BringBackOrder) {
+        let BringBackOrder {
+            doing,
+            expect_hash,
+            reply,
+        } = order;
+        let cancel = CancellationToken::new();
+        let applying = Applying {
+            consent: Consent::Explicit,
+            expect_hash: expect_hash.as_deref(),
+        };
+        let (workspace, journal) = (&self.workspace, &self.journal);
+        let bringing = async {
+            let compared = workspace.compare(&cancel).await?.ok_or(SessionError::NothingCompared)?;
+            match doing {
+                Doing::Preview => Ok(BroughtBack::Preview(compared.preview(applying, &cancel).await?)),
+                Doing::Really => bring_back::apply(&compared, journal, applying, &cancel)
+                    .await
+                    .map(BroughtBack::Applied),
             }
-        }
+        };
+        let brought = unless_it_ends(&mut self.perils, journal, &self.kept, &cancel, bringing).await;
+        // Whoever asked may have gone; what was written is on record.
+        let _ = reply.send(brought);
     }
 
     async fn note_end(&mut self, answer: &Result<TurnReport, SessionError>) {
@@ -369,8 +384,8 @@ impl Actor {
         }
     }
 
-    /// Waits for a turn to run, or for the reason that there is none.
-    async fn idle(&mut self) -> Result<TurnOrder, EndReason> {
+    /// Waits for something to do, or for the reason that there is nothing.
+    async fn idle(&mut self) -> Result<Order, EndReason> {
         let limit = self.bounds.idle;
         tokio::select! {
             biased;
@@ -433,6 +448,25 @@ impl Actor {
     async fn why_lost(&mut self, otherwise: String) -> EndReason {
         let settling = tokio::time::timeout(END_SETTLES, self.perils.lost());
         settling.await.unwrap_or_else(|_| EndReason::lost(otherwise))
+    }
+}
+
+/// Works on the host while the container lives. What it is to end for is told again to whoever asks next; what is being written
+/// then is finished.
+async fn unless_it_ends<T>(
+    perils: &mut Perils,
+    journal: &SessionJournal,
+    kept: &Kept,
+    cancel: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => done,
+        _ = perils.next(journal, kept) => {
+            cancel.cancel();
+            work.await
+        }
     }
 }
 

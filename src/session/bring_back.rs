@@ -4,7 +4,6 @@
 use crate::audit::Journal;
 use crate::audit::record::HandedTo;
 use crate::config::Config;
-use crate::plan::identity::SessionId;
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
 use crate::session::error::SessionError;
@@ -12,7 +11,7 @@ use crate::session::journal::{self, SessionJournal};
 use crate::session::store::Store;
 use crate::session::store::record::Record;
 use crate::session::surroundings::Surroundings;
-use crate::session::upkeep::{Doing, Upkeep, UpkeepError};
+use crate::session::upkeep::{Doing, Upkeep};
 use crate::session::workspace::{Applying, Compare, SessionWorkspace};
 use crate::workspace::apply::{Applied, Preview};
 use crate::workspace::changes::{Changes, PatchFigures};
@@ -62,21 +61,8 @@ pub enum BroughtBack {
     Applied(Applied),
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum BringBackError {
-    #[error(transparent)]
-    Upkeep(#[from] UpkeepError),
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    #[error("session {session}: {flaw}")]
-    Unreadable {
-        session: SessionId,
-        flaw: crate::session::store::record::RecordFlaw,
-    },
-}
-
 impl BringBack {
-    pub fn new(config: Arc<Config>, surroundings: Arc<Surroundings>) -> Result<Self, BringBackError> {
+    pub fn new(config: Arc<Config>, surroundings: Arc<Surroundings>) -> Result<Self, SessionError> {
         Ok(Self {
             upkeep: Upkeep::new(&config)?,
             config,
@@ -85,9 +71,9 @@ impl BringBack {
     }
 
     /// What a session changed, as it is now; its container may be at work.
-    pub async fn compare(&self, wanted: &str) -> Result<Compare, BringBackError> {
+    pub async fn compare(&self, wanted: &str) -> Result<Compare, SessionError> {
         let (root, record) = self.recorded(wanted).await?;
-        Ok(self.compare_recorded(&root, &record).await?)
+        self.compare_recorded(&root, &record).await
     }
 
     async fn compare_recorded(&self, root: &Path, record: &Record) -> Result<Compare, SessionError> {
@@ -99,26 +85,26 @@ impl BringBack {
     }
 
     /// What changed, with the beginning of the patch.
-    pub async fn changes(&self, wanted: &str, asked: Asked) -> Result<Changes, BringBackError> {
+    pub async fn changes(&self, wanted: &str, asked: Asked) -> Result<Changes, SessionError> {
         let compared = self.hand_out(wanted, HandedTo::Caller, asked).await?;
         Ok(compared.changes)
     }
 
     /// The whole patch into a file.
-    pub async fn patch(&self, wanted: &str, file: File, asked: Asked) -> Result<PatchFigures, BringBackError> {
+    pub async fn patch(&self, wanted: &str, file: File, asked: Asked) -> Result<PatchFigures, SessionError> {
         let compared = self.hand_out(wanted, HandedTo::PatchFile, asked).await?;
-        Ok(compared.write_patch(file, &CancellationToken::new()).await?)
+        compared.write_patch(file, &CancellationToken::new()).await
     }
 
     /// On record before anybody has it.
-    async fn hand_out(&self, wanted: &str, to: HandedTo, asked: Asked) -> Result<Compare, BringBackError> {
+    async fn hand_out(&self, wanted: &str, to: HandedTo, asked: Asked) -> Result<Compare, SessionError> {
         let (root, record) = self.recorded(wanted).await?;
         let compared = self.compare_recorded(&root, &record).await?;
         let audit = self.audit().await?;
         let journal = SessionJournal::of_record(audit.clone(), &record, asked);
         let handed = journal.handing_out(&compared.changes, to).await;
         end(audit).await;
-        handed.map_err(SessionError::from)?;
+        handed?;
         Ok(compared)
     }
 
@@ -129,10 +115,10 @@ impl BringBack {
         doing: Doing,
         applying: Applying<'_>,
         asked: Asked,
-    ) -> Result<BroughtBack, BringBackError> {
+    ) -> Result<BroughtBack, SessionError> {
         let found = self.upkeep.show(wanted).await?;
         let (store, id): (Store, _) = (self.upkeep.store().clone(), found.session);
-        let stored = blocking(move || store.open(&id)).await.map_err(UpkeepError::from)?;
+        let stored = blocking(move || store.open(&id)).await?;
         let compared = self.compare_recorded(stored.directory.root(), stored.record()).await?;
         let cancel = CancellationToken::new();
         if doing == Doing::Preview {
@@ -146,11 +132,11 @@ impl BringBack {
     }
 
     /// Where it is, and what is on record of it.
-    async fn recorded(&self, wanted: &str) -> Result<(PathBuf, Record), BringBackError> {
+    async fn recorded(&self, wanted: &str) -> Result<(PathBuf, Record), SessionError> {
         let found = self.upkeep.show(wanted).await?;
         match found.record {
             Ok(record) => Ok((found.path, record)),
-            Err(flaw) => Err(BringBackError::Unreadable {
+            Err(flaw) => Err(SessionError::Unreadable {
                 session: found.session,
                 flaw,
             }),

@@ -22,6 +22,8 @@ use crate::session::disk::DiskVerdict;
 use crate::session::quota::{QuotaError, Unstarted};
 use crate::session::secrets::SecretsError;
 use crate::session::store::StoreError;
+use crate::session::store::record::RecordFlaw;
+use crate::session::upkeep::UpkeepError;
 use crate::supervise::spawner::SpawnError;
 use crate::wire::link::LinkError;
 use crate::workspace::apply::ApplyError;
@@ -150,6 +152,10 @@ pub enum SessionError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Upkeep(Box<UpkeepError>),
+    #[error("session {session}: {flaw}")]
+    Unreadable { session: SessionId, flaw: RecordFlaw },
+    #[error(transparent)]
     Removal(#[from] RemovalError),
     /// There is no room for it to go on.
     #[error("the session can't go on: {0}")]
@@ -201,6 +207,11 @@ impl SessionError {
         use SessionErrorKind as Kind;
         match self {
             Self::FirstTurnRefused(error) => error.kind(),
+            Self::Upkeep(error) => match &**error {
+                UpkeepError::NotEnded { source, .. } => source.kind(),
+                UpkeepError::Occupied { .. } => Kind::Refused,
+                _ => Kind::Internal,
+            },
             Self::Root(_)
             | Self::ModelNotAllowed { .. }
             | Self::Snapshot(_)
@@ -241,7 +252,7 @@ impl SessionError {
             | Self::ShuttingDown
             | Self::Stopped(_)
             | Self::TurnCancelled => Kind::Lost,
-            Self::Files { .. } | Self::Template(_) | Self::Tree(_) => Kind::Internal,
+            Self::Files { .. } | Self::Template(_) | Self::Tree(_) | Self::Unreadable { .. } => Kind::Internal,
         }
     }
 }
@@ -274,6 +285,15 @@ pub enum EndReason {
 impl EndReason {
     pub fn lost(why: String) -> Self {
         Self::Lost { why }
+    }
+}
+
+impl From<UpkeepError> for SessionError {
+    fn from(error: UpkeepError) -> Self {
+        match error {
+            UpkeepError::Store(error) => error.into(),
+            other => Self::Upkeep(Box::new(other)),
+        }
     }
 }
 

@@ -7,14 +7,16 @@ use crate::config::WorkspaceMode;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
 use crate::plan::proof::ProvenLimit;
-use crate::session::actor::TurnOrder;
 use crate::session::asked::Asked;
+use crate::session::bring_back::BroughtBack;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::journal::SessionJournal;
+use crate::session::order::{BringBackOrder, Order, TurnOrder};
 use crate::session::registry::Urgency;
 use crate::session::stop_order::{StopOrder, StoppedBy};
 use crate::session::store::path_text::PathText;
 use crate::session::turn::TurnReport;
+use crate::session::upkeep::Doing;
 use crate::session::workspace::SessionWorkspace;
 use crate::workspace::changes::Changes;
 use serde::{Deserialize, Serialize};
@@ -52,7 +54,7 @@ pub struct SessionHandle(Arc<Shared>);
 pub(super) struct Shared {
     pub thread: ThreadId,
     pub report: LaunchReport,
-    pub orders: mpsc::Sender<TurnOrder>,
+    pub orders: mpsc::Sender<Order>,
     /// `None` while the container is to live.
     pub stop: watch::Sender<Option<StopOrder>>,
     /// Why it has ended; `None` while it lives. Told when the session is nobody's any more.
@@ -88,13 +90,13 @@ impl SessionHandle {
         cancelled: CancellationToken,
     ) -> Result<TurnReport, SessionError> {
         let (reply, end) = oneshot::channel();
-        let order = TurnOrder {
+        let order = Order::Turn(TurnOrder {
             prompt,
             asked,
             events,
             cancelled: cancelled.clone(),
             reply,
-        };
+        });
         let queued = tokio::select! {
             queued = self.0.orders.send(order) => queued,
             () = cancelled.cancelled() => return Err(SessionError::TurnCancelled),
@@ -115,6 +117,24 @@ impl SessionHandle {
         };
         self.0.journal.handing_out(&compared.changes, HandedTo::Caller).await?;
         Ok(Some(compared.changes))
+    }
+
+    /// Brings what has changed to the user's folder, or says what that would do: after the turns that were asked for before.
+    /// Once it has begun it is finished, whatever becomes of the caller.
+    pub async fn bring_back(&self, doing: Doing, expect_hash: Option<String>) -> Result<BroughtBack, SessionError> {
+        let (reply, done) = oneshot::channel();
+        let order = Order::BringBack(BringBackOrder {
+            doing,
+            expect_hash,
+            reply,
+        });
+        if self.0.orders.send(order).await.is_err() {
+            return Err(self.end_reason().await);
+        }
+        match done.await {
+            Ok(done) => done,
+            Err(_) => Err(self.end_reason().await),
+        }
     }
 
     pub(super) fn ask_to_stop(&self, order: StopOrder) {

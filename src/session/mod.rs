@@ -18,11 +18,12 @@
 //! - [`copying`]: how far the copy of a folder is.
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`thread`]: the thread of a session, and whose it is.
-//! - [`actor`]: the loop of one session; [`perils`]: what ends its container, and why.
+//! - [`actor`]: the loop of one session; [`order`]: what is asked of it; [`perils`]: what ends its container, and why.
 //! - [`quota`]: what sessions may spend, each and all together in a day.
 //! - [`turn`]: what a turn came to.
 //! - [`workspace`]: a session's workspace: filled, and read for changes.
 //! - [`bring_back`]: brings changes to the user's folder, on record.
+//! - [`by_thread`]: what a client does with a session that it names by its thread.
 //! - [`store`]: sessions on disk: they outlive containers and servers.
 //! - [`parking`]: what becomes of a session without a container (pure).
 //! - [`upkeep`]: what is done to sessions without a container; [`retention`] (pure) says which are too old or too much.
@@ -43,6 +44,7 @@ pub mod actor;
 pub mod asked;
 mod blocking;
 pub mod bring_back;
+pub mod by_thread;
 pub mod container;
 pub mod copying;
 pub mod decide;
@@ -53,6 +55,7 @@ pub mod ground;
 pub mod handle;
 pub mod journal;
 pub mod launch;
+mod order;
 pub mod parking;
 mod perils;
 pub mod quota;

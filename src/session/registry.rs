@@ -67,7 +67,7 @@ pub struct Sessions(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) config: Arc<Config>,
-    surroundings: Arc<Surroundings>,
+    pub(super) surroundings: Arc<Surroundings>,
     ground: OnceCell<Arc<Ground>>,
     pub(super) recovered: OnceCell<()>,
     pub(super) swept: OnceCell<()>,

@@ -204,7 +204,67 @@ fn the_folder_itself_is_worked_on_where_that_is_set(lane: Lane) {
     assert_eq!(left, ["hello.txt"], "placeholders are gone");
 }
 
+/// All of it through MCP, with the container there: begun, waited for, looked at, compared, applied, read, closed.
+fn a_thread_is_looked_after_by_tools(lane: Lane) {
+    let Some(world) = World::new(lane) else { return };
+    make_repository(&world);
+    let mut client = McpClient::start(&world);
+    let structured = |result: &Value| {
+        assert_eq!(result.get("isError"), None, "{result:#}");
+        result["structuredContent"].clone()
+    };
+    let prompt = "#patch made.txt first\n#shell sleep 2";
+    let begun = structured(&client.tool("codex", json!({"prompt": prompt, "wait": false})));
+    assert_eq!(begun["turn"]["status"], "running", "{begun:#}");
+    let thread = begun["threadId"].clone();
+    let refused = client.tool("codex-apply", json!({ "threadId": thread }));
+    assert_eq!(refused["isError"], true, "a turn is under way: {refused:#}");
+
+    let status = structured(&client.tool("codex-status", json!({"threadId": thread, "waitSeconds": 120})));
+    assert_eq!(status["state"], "idle", "{status:#}");
+    assert_eq!(status["lastTurn"]["turn"]["status"], "completed");
+    let events = status["events"].to_string();
+    assert!(events.contains("made.txt") && events.contains("sleep 2"), "{events}");
+
+    let diff = structured(&client.tool("codex-diff", json!({ "threadId": thread })));
+    assert_eq!(diff["changes"]["files"][0]["path"], "made.txt", "{diff:#}");
+    let hash = diff["changes"]["hash"].clone();
+    let other = json!({"threadId": thread, "expectHash": "0".repeat(64)});
+    assert_eq!(client.tool("codex-apply", other)["isError"], true);
+    let dry = structured(&client.tool("codex-apply", json!({"threadId": thread, "dryRun": true})));
+    assert_eq!(dry["preview"]["wouldWrite"][0]["path"], "made.txt", "{dry:#}");
+    assert_eq!(read(&world, "made.txt"), "");
+    let applied = structured(&client.tool("codex-apply", json!({"threadId": thread, "expectHash": hash})));
+    assert_eq!(applied["applied"]["files"], 1, "{applied:#}");
+    assert!(read(&world, "made.txt").contains("first"));
+    assert_eq!(world.running().len(), 1, "the container works on");
+
+    let uri = format!("codex://threads/{}/transcript", thread.as_str().unwrap());
+    let log = client.request("resources/read", json!({ "uri": uri }));
+    assert!(
+        log["result"]["contents"][0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("sleep 2")
+    );
+    let long = json!({"prompt": "#shell sleep 600", "threadId": thread, "wait": false});
+    structured(&client.tool("codex-reply", long));
+    let interrupted = structured(&client.tool("codex-interrupt", json!({ "threadId": thread })));
+    assert_eq!(interrupted["interrupted"], 1);
+
+    let closed = structured(&client.tool("codex-close", json!({ "threadId": thread })));
+    assert_eq!(closed["hadContainer"], true);
+    assert_eq!(world.running(), [""; 0]);
+    let listed = structured(&client.tool("codex-sessions", json!({"state": "parked"})));
+    assert_eq!(listed["sessions"][0]["threadId"], thread);
+    let again = structured(&client.tool("codex-reply", json!({"threadId": thread, "prompt": "#text back"})));
+    assert_eq!(again["content"], "back");
+    structured(&client.tool("codex-close", json!({"threadId": thread, "keep": false})));
+    assert_eq!(world.session_directories().len(), 0);
+}
+
 on_every_lane!(
+    a_thread_is_looked_after_by_tools,
     a_snapshot_is_a_repository_and_its_patch_applies,
     an_apply_merges_or_writes_nothing,
     each_turn_brings_its_changes,

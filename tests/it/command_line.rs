@@ -130,7 +130,19 @@ fn the_server_shakes_hands_before_any_engine_is_touched() {
     assert_eq!(answer(1).unwrap()["result"]["serverInfo"]["name"], "codex-mcp");
     let tools = answer(2).unwrap()["result"]["tools"].as_array().unwrap();
     let names: Vec<&str> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["codex", "codex-reply"]);
+    assert_eq!(
+        names,
+        [
+            "codex",
+            "codex-reply",
+            "codex-status",
+            "codex-interrupt",
+            "codex-close",
+            "codex-sessions",
+            "codex-diff",
+            "codex-apply"
+        ]
+    );
     let refused = &answer(3).unwrap()["result"];
     assert_eq!(refused["isError"], true);
     assert!(

@@ -1,6 +1,7 @@
 //! Greetings and calls: what is answered, and what is told of a call.
 
 use super::*;
+use crate::mcp::tools::ToolName;
 use crate::session::asked::Asker;
 
 #[tokio::test]
@@ -41,7 +42,7 @@ async fn both_eras_are_greeted_and_see_the_same_tools_without_an_engine() {
         .iter()
         .map(|tool| tool["name"].clone())
         .collect();
-    assert_eq!(names, ["codex", "codex-reply"]);
+    assert_eq!(names, ToolName::ALL.map(ToolName::as_str));
 }
 
 #[tokio::test]
@@ -104,10 +105,10 @@ async fn a_client_library_understands_the_server() {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(theirs);
     let (_signals, asked_to_end) = mpsc::channel(1);
-    let serving = tokio::spawn(serve(agent, input, output, asked_to_end));
+    let serving = tokio::spawn(serve(agent, BLOCK, input, output, asked_to_end));
 
     let client = ().serve(ours).await.expect("greeted");
-    assert_eq!(client.list_all_tools().await.expect("tools").len(), 2);
+    assert_eq!(client.list_all_tools().await.expect("tools").len(), ToolName::ALL.len());
     let Value::Object(arguments) = json!({"prompt": "hello"}) else {
         panic!("an object");
     };

@@ -1,0 +1,141 @@
+//! Tells clients of resources that changed: since 2026-07-28 for as long as they listen, before that once they subscribed.
+
+use crate::codex::event::ThreadId;
+use crate::mcp::resources::address::Address;
+use rmcp::model::ResourceUpdatedNotificationParam;
+use rmcp::service::SubscriptionContext;
+use rmcp::{ErrorData, Peer, RoleServer};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+/// The most resources that one client may subscribe to.
+const MOST: usize = 256;
+/// A thread at work changes many times a second; its readers hear of it this often.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What one client of before 2026-07-28 subscribed to.
+#[derive(Debug, Clone, Default)]
+pub struct Subscribed(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    uris: BTreeSet<String>,
+    is_told: bool,
+}
+
+impl Subscribed {
+    /// From the first one on, the client is told.
+    pub fn add(
+        &self,
+        uri: String,
+        peer: Peer<RoleServer>,
+        changes: broadcast::Receiver<ThreadId>,
+        ending: CancellationToken,
+    ) -> Result<(), ErrorData> {
+        if Address::parse(&uri).is_none() {
+            return Err(ErrorData::resource_not_found("there is no such resource", None));
+        }
+        let mut state = self.lock();
+        if state.uris.len() >= MOST && !state.uris.contains(&uri) {
+            let refusal = format!("a client may subscribe to {MOST} resources at most: unsubscribe from others");
+            return Err(ErrorData::invalid_params(refusal, None));
+        }
+        state.uris.insert(uri);
+        if !std::mem::replace(&mut state.is_told, true) {
+            tokio::spawn(tell(self.clone(), peer, changes, ending));
+        }
+        Ok(())
+    }
+
+    pub fn remove(&self, uri: &str) {
+        self.lock().uris.remove(uri);
+    }
+
+    fn of(&self, changed: &BTreeSet<ThreadId>) -> Vec<String> {
+        affected(self.lock().uris.iter(), changed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The set is whole at every point where a holder could panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn tell(
+    subscribed: Subscribed,
+    peer: Peer<RoleServer>,
+    mut changes: broadcast::Receiver<ThreadId>,
+    ending: CancellationToken,
+) {
+    loop {
+        let changed = tokio::select! {
+            () = ending.cancelled() => return,
+            changed = gathered(&mut changes) => changed,
+        };
+        let Some(changed) = changed else { return };
+        for uri in subscribed.of(&changed) {
+            let update = ResourceUpdatedNotificationParam::new(uri);
+            if peer.notify_resource_updated(update).await.is_err() {
+                // The client is gone.
+                return;
+            }
+        }
+    }
+}
+
+/// For as long as the client listens.
+pub async fn listen(
+    context: &SubscriptionContext,
+    mut changes: broadcast::Receiver<ThreadId>,
+    ending: &CancellationToken,
+) -> Result<(), ErrorData> {
+    let uris = context.accepted().resource_subscriptions.clone().unwrap_or_default();
+    loop {
+        let changed = tokio::select! {
+            () = ending.cancelled() => return Ok(()),
+            () = context.cancelled() => return Ok(()),
+            changed = gathered(&mut changes) => changed,
+        };
+        let Some(changed) = changed else { return Ok(()) };
+        for uri in affected(uris.iter().take(MOST), &changed) {
+            if context.sink().notify_resource_updated(uri).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The threads that changed since, once some did and for a moment after. `None`: none ever will again.
+async fn gathered(changes: &mut broadcast::Receiver<ThreadId>) -> Option<BTreeSet<ThreadId>> {
+    let mut changed = BTreeSet::new();
+    loop {
+        match changes.recv().await {
+            Ok(thread) => {
+                changed.insert(thread);
+                break;
+            }
+            // Those that were missed changed again, or come to rest unseen: the reader's next look finds them.
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return None,
+        }
+    }
+    tokio::time::sleep(EVERY).await;
+    loop {
+        match changes.try_recv() {
+            Ok(thread) => _ = changed.insert(thread),
+            Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+            Err(_) => return Some(changed),
+        }
+    }
+}
+
+fn affected<'u>(uris: impl Iterator<Item = &'u String>, changed: &BTreeSet<ThreadId>) -> Vec<String> {
+    let follows = |uri: &&String| {
+        let address = Address::parse(uri);
+        address.is_some_and(|address| changed.iter().any(|thread| address.follows(thread)))
+    };
+    uris.filter(follows).cloned().collect()
+}

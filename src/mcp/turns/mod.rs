@@ -1,0 +1,282 @@
+//! Turns that were asked for: each runs as a task of its own, whoever waits for it.
+//!
+//! A call that gives up waiting (it was told not to, its time is over, its client went away for good) leaves the turn at work;
+//! what it says meanwhile and how it ends are kept here, bounded, until they are asked for. It must never hold a container or a
+//! file: those are the session's, and a thread that is not known here may well be on record.
+//!
+//! - [`follow`]: waits for one on behalf of a call, and tells its client of it meanwhile.
+//! - [`log`]: what happened in a thread since a cursor; pure.
+//! - [`work`]: one turn, from the first look for its container to its result.
+
+pub mod follow;
+pub mod log;
+pub mod work;
+
+use crate::codex::event::ThreadId;
+use crate::mcp::agent::Agent;
+use crate::mcp::turns::log::Log;
+use crate::mcp::turns::work::{Asking, Begun, Work};
+use crate::session::asked::Asked;
+use rmcp::model::CallToolResult;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+/// The most threads whose log and last result are kept. Of those at work none is ever forgotten.
+const MOST_THREADS: usize = 256;
+
+/// Changes that wait for a slow listener; what it misses it finds by looking.
+const CHANGES: usize = 256;
+
+/// The turns of one server, for all of its clients.
+pub struct Turns<A> {
+    pub agent: A,
+    /// The server ends.
+    pub ending: CancellationToken,
+    board: Arc<Board>,
+}
+
+impl<A: Clone> Clone for Turns<A> {
+    fn clone(&self) -> Self {
+        Self {
+            agent: self.agent.clone(),
+            ending: self.ending.clone(),
+            board: Arc::clone(&self.board),
+        }
+    }
+}
+
+/// What is known of each thread.
+#[derive(Debug)]
+pub(super) struct Board {
+    threads: Mutex<Threads>,
+    /// Changes with everything that happens in a thread: whoever waits looks again.
+    changed: watch::Sender<()>,
+    /// Says which thread it was, for whoever reads of it.
+    which: broadcast::Sender<ThreadId>,
+}
+
+#[derive(Debug)]
+struct Threads {
+    /// Of this server's logs.
+    epoch: u32,
+    known: HashMap<ThreadId, Known>,
+    /// Counts up with each change; orders threads by their last one.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    log: Log,
+    /// Turns that have not ended, in the order in which they were asked for.
+    under_way: Vec<Work>,
+    last: Option<Arc<CallToolResult>>,
+    changed_at: u64,
+}
+
+/// A thread as it is known here now.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// What happened since the cursor, oldest first.
+    pub lines: Vec<String>,
+    /// How many lines before them are no longer kept.
+    pub lost: u64,
+    /// From where the next look goes on.
+    pub cursor: log::Cursor,
+    /// Turns that have not ended; the first is the one that runs.
+    pub under_way: usize,
+    /// How the last turn that ended did.
+    pub last: Option<Arc<CallToolResult>>,
+}
+
+impl<A: Agent> Turns<A> {
+    /// `epoch` is another in each server: a cursor of one means nothing in the next.
+    pub fn new(agent: A, ending: CancellationToken, epoch: u32) -> Self {
+        Self {
+            agent,
+            ending,
+            board: Arc::new(Board::new(epoch)),
+        }
+    }
+
+    /// Begins a turn. It goes on when what is returned is dropped.
+    pub fn begin(&self, asking: Asking, asked: Asked) -> Begun {
+        let (begun, task) = work::prepare(self.agent.clone(), asking, asked, self.ending.clone(), &self.board);
+        tokio::spawn(task);
+        begun
+    }
+
+    /// `None`: this server has heard nothing of it.
+    pub fn look(&self, thread: &ThreadId, since: Option<log::Cursor>) -> Option<Seen> {
+        self.board.look(thread, since)
+    }
+
+    /// Waits until no turn of the thread is under way any more.
+    pub async fn until_idle(&self, thread: &ThreadId) {
+        let mut changed = self.board.changed.subscribe();
+        while self.board.is_busy(thread) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    pub fn is_busy(&self, thread: &ThreadId) -> bool {
+        self.board.is_busy(thread)
+    }
+
+    /// Interrupts every turn of the thread that has not ended; says how many those were.
+    pub fn interrupt(&self, thread: &ThreadId) -> usize {
+        let works = self.board.lock().known.get(thread).map(|known| known.under_way.clone());
+        let works = works.unwrap_or_default();
+        works.iter().for_each(Work::cancel);
+        works.len()
+    }
+
+    /// Hears of every thread in which something happens.
+    pub fn changes(&self) -> broadcast::Receiver<ThreadId> {
+        self.board.which.subscribe()
+    }
+
+    /// Forgets a thread that is no more.
+    pub fn forget(&self, thread: &ThreadId) {
+        self.board.lock().known.remove(thread);
+    }
+}
+
+impl Board {
+    fn new(epoch: u32) -> Self {
+        Self {
+            threads: Mutex::new(Threads {
+                epoch,
+                known: HashMap::new(),
+                clock: 0,
+            }),
+            changed: watch::Sender::new(()),
+            which: broadcast::Sender::new(CHANGES),
+        }
+    }
+
+    /// A turn has its thread.
+    fn took_up(&self, thread: &ThreadId, work: &Work) {
+        self.change(thread, |known| {
+            if !known.under_way.iter().any(|other| other.is_same(work)) {
+                known.under_way.push(work.clone());
+            }
+        });
+    }
+
+    fn note(&self, thread: &ThreadId, line: String) {
+        self.change(thread, |known| known.log.push(line));
+    }
+
+    fn ended(&self, thread: &ThreadId, work: &Work, result: &Arc<CallToolResult>) {
+        self.change(thread, |known| {
+            known.under_way.retain(|other| !other.is_same(work));
+            known.last = Some(Arc::clone(result));
+        });
+    }
+
+    fn change(&self, thread: &ThreadId, change: impl FnOnce(&mut Known)) {
+        {
+            let mut threads = self.lock();
+            threads.clock += 1;
+            let clock = threads.clock;
+            let epoch = threads.epoch;
+            let known = threads.known.entry(thread.clone()).or_insert_with(|| Known {
+                log: Log::new(epoch),
+                under_way: Vec::new(),
+                last: None,
+                changed_at: clock,
+            });
+            known.changed_at = clock;
+            change(known);
+            threads.make_room();
+        }
+        self.changed.send_replace(());
+        // Nobody may be listening.
+        let _ = self.which.send(thread.clone());
+    }
+
+    fn look(&self, thread: &ThreadId, since: Option<log::Cursor>) -> Option<Seen> {
+        let threads = self.lock();
+        let known = threads.known.get(thread)?;
+        let log::Since { lines, lost, cursor } = known.log.since(since);
+        Some(Seen {
+            lines,
+            lost,
+            cursor,
+            under_way: known.under_way.len(),
+            last: known.last.clone(),
+        })
+    }
+
+    fn is_busy(&self, thread: &ThreadId) -> bool {
+        let threads = self.lock();
+        threads
+            .known
+            .get(thread)
+            .is_some_and(|known| !known.under_way.is_empty())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Threads> {
+        // The map is whole at every point where a holder could panic.
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Threads {
+    fn make_room(&mut self) {
+        while self.known.len() > MOST_THREADS {
+            let idle = self.known.iter().filter(|(_, known)| known.under_way.is_empty());
+            let Some(oldest) = idle
+                .min_by_key(|(_, known)| known.changed_at)
+                .map(|(thread, _)| thread.clone())
+            else {
+                return;
+            };
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thread(number: usize) -> ThreadId {
+        ThreadId::parse(&format!("thread-{number}")).expect("an id")
+    }
+
+    #[test]
+    fn the_threads_that_rest_longest_are_forgotten_and_none_at_work() {
+        let board = Board::new(7);
+        let (busy, _) = Work::idle();
+        board.took_up(&thread(0), &busy);
+        for number in 1..=MOST_THREADS {
+            board.note(&thread(number), "a line".to_owned());
+        }
+        assert!(board.is_busy(&thread(0)));
+        assert!(board.look(&thread(1), None).is_none());
+        assert!(board.look(&thread(2), None).is_some());
+        assert!(board.look(&thread(MOST_THREADS), None).is_some());
+    }
+
+    #[test]
+    fn a_thread_is_at_work_until_its_last_turn_has_ended() {
+        let board = Board::new(7);
+        let works = [Work::idle().0, Work::idle().0];
+        for work in &works {
+            board.took_up(&thread(1), work);
+            board.took_up(&thread(1), work);
+        }
+        let result = Arc::new(CallToolResult::default());
+        board.ended(&thread(1), &works[0], &result);
+        let seen = board.look(&thread(1), None).expect("known");
+        assert_eq!((seen.under_way, board.is_busy(&thread(1))), (1, true));
+        board.ended(&thread(1), &works[1], &result);
+        assert!(!board.is_busy(&thread(1)));
+        assert!(board.look(&thread(1), None).expect("known").last.is_some());
+    }
+}
