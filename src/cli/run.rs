@@ -17,6 +17,7 @@ use crate::session::asked::Asked;
 use crate::session::copying::Copying;
 use crate::session::error::SessionError;
 use crate::session::handle::LaunchReport;
+use crate::session::order::Watcher;
 use crate::session::registry::{Losses, Sessions, StartSession, Urgency};
 use crate::session::turn::TurnReport;
 use crate::workspace::changes::Changes;
@@ -290,7 +291,7 @@ async fn session(
     };
     view.started(session.thread(), session.report());
     let (sender, mut events) = mpsc::channel(EVENT_BACKLOG);
-    let running = session.run_turn(prompt, asked, sender, interrupt.clone());
+    let running = session.run_turn(prompt, asked, Watcher::of_events(sender), interrupt.clone());
     tokio::pin!(running);
     let turn = loop {
         tokio::select! {

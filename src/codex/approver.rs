@@ -6,6 +6,7 @@
 
 use crate::codex::event::{Decision, ThreadId, TurnId};
 use crate::wire::untrusted::Untrusted;
+use std::fmt;
 
 /// What Codex wants to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,13 @@ impl ApprovalSubject {
     }
 }
 
+/// A request with the means to answer it.
+#[derive(Debug)]
+pub struct Question {
+    pub request: ApprovalRequest,
+    pub approval: Approval,
+}
+
 pub trait Approver: Send + Sync + 'static {
     /// Must return at once: the connection's reader waits meanwhile.
     fn consider(&self, request: &ApprovalRequest, approval: Approval);
@@ -55,6 +63,13 @@ impl Approver for DeclineAll {
 /// The one answer to one request. Dropped without an answer, it declines.
 pub struct Approval {
     answer: Option<Box<dyn FnOnce(Decision) + Send>>,
+}
+
+impl fmt::Debug for Approval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_open = self.answer.is_some();
+        f.debug_struct("Approval").field("is_open", &is_open).finish()
+    }
 }
 
 impl Approval {

@@ -77,6 +77,8 @@ pub const HISTORY: Key = Key::new("workspace.history");
 pub const APPLY: Key = Key::new("workspace.apply").flag("--apply");
 pub const FREE: Key = Key::new("workspace.free");
 pub const MCP_BLOCK: Key = Key::new("mcp.block").variable(environment::MCP_BLOCK);
+pub const MCP_APPROVALS: Key = Key::new("mcp.approvals");
+pub const MCP_ASK: Key = Key::new("mcp.ask");
 pub const SESSIONS_KEEP: Key = Key::new("sessions.keep");
 pub const SESSIONS_KEEP_SIZE: Key = Key::new("sessions.keep_size");
 pub const SESSIONS_RESTARTS: Key = Key::new("sessions.restarts");
@@ -162,6 +164,8 @@ pub const REGISTRY: &[Key] = &[
     APPLY,
     FREE,
     MCP_BLOCK,
+    MCP_APPROVALS,
+    MCP_ASK,
     SESSIONS_KEEP,
     SESSIONS_KEEP_SIZE,
     SESSIONS_RESTARTS,

@@ -165,6 +165,8 @@ pub struct SessionsValues {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct McpValues {
     pub block: Option<Spanned<Scalar>>,
+    pub approvals: Option<Spanned<Scalar>>,
+    pub ask: Option<Spanned<Scalar>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -1,6 +1,7 @@
 //! Words with a closed or checked spelling: which engine, what to do about limits, the image, the effort, the log.
 
 use super::auth::AuthMode;
+use super::mcp::Unasked;
 use super::network::PackageClient;
 use super::{ApplyWhen, Enforcement, LogFormat, RuntimeChoice, WebSearch, WorkspaceMode};
 use serde::Serialize;
@@ -60,6 +61,7 @@ words!(AuthMode, "`key`, `chatgpt`", { Key = "key", ChatGpt = "chatgpt" });
 words!(WebSearch, "`disabled`, `live`", { Disabled = "disabled", Live = "live" });
 words!(Enforcement, "`required`, `best-effort`", { Required = "required", BestEffort = "best-effort" });
 words!(WorkspaceMode, "`snapshot`, `bind`, `scratch`", { Snapshot = "snapshot", Bind = "bind", Scratch = "scratch" });
+words!(Unasked, "`decline`, `accept`", { Decline = "decline", Accept = "accept" });
 words!(ApplyWhen, "`never`, `turn`", { Never = "never", Turn = "turn" });
 words!(PackageClient, "`cargo`, `npm`, `pip`, `go`", { Cargo = "cargo", Npm = "npm", Pip = "pip", Go = "go" });
 words!(LogFormat, "`text`, `json`", { Text = "text", Json = "json" });

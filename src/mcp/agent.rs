@@ -1,7 +1,7 @@
 //! What a call needs of sessions, and no more: the seam between this room and [`crate::session`], so that the whole
 //! server can be driven by tests without an engine.
 
-use crate::codex::event::{ThreadId, TurnEvent};
+use crate::codex::event::ThreadId;
 use crate::codex::prompt::Prompt;
 use crate::session::asked::Asked;
 use crate::session::bring_back::BroughtBack;
@@ -9,13 +9,13 @@ use crate::session::by_thread::{Keeping, Summary};
 use crate::session::copying::Copying;
 use crate::session::error::SessionError;
 use crate::session::handle::{LaunchReport, SessionHandle};
+use crate::session::order::Watcher;
 use crate::session::registry::{Losses, Sessions, StartSession, Urgency};
 use crate::session::turn::TurnReport;
 use crate::session::upkeep::Doing;
 use crate::workspace::changes::Changes;
 use serde_json::Value;
 use std::future::Future;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Starts threads, takes them up, looks after those that there are, ends their containers all at once.
@@ -89,7 +89,7 @@ pub trait AgentThread: Clone + Send + Sync + 'static {
         &self,
         prompt: Prompt,
         asked: Asked,
-        events: mpsc::Sender<TurnEvent>,
+        watcher: Watcher,
         cancelled: CancellationToken,
     ) -> impl Future<Output = Result<TurnReport, SessionError>> + Send;
 
@@ -167,10 +167,10 @@ impl AgentThread for SessionHandle {
         &self,
         prompt: Prompt,
         asked: Asked,
-        events: mpsc::Sender<TurnEvent>,
+        watcher: Watcher,
         cancelled: CancellationToken,
     ) -> Result<TurnReport, SessionError> {
-        SessionHandle::run_turn(self, prompt, asked, events, cancelled).await
+        SessionHandle::run_turn(self, prompt, asked, watcher, cancelled).await
     }
 
     async fn changes(&self, cancelled: &CancellationToken) -> Result<Option<Changes>, SessionError> {

@@ -7,6 +7,7 @@
 //! - [`tools`]: one file a tool: what `tools/list` says of it, its arguments, what a call does.
 //! - [`turns`]: turns at work, whoever waits for them.
 //! - [`resources`]: what a client reads of threads; [`prompts`] and [`completion`]: what it offers its user.
+//! - [`asking`]: asks the user, in either era.
 //! - [`schema`]: pieces of the tools' schemas, pure.
 //! - [`arguments`]: takes a call's arguments one by one, or says which is wrong; pure.
 //! - [`network_argument`]: a call's `network` → rules that narrow; pure.
@@ -19,6 +20,7 @@
 
 pub mod agent;
 pub mod arguments;
+pub mod asking;
 pub mod completion;
 pub mod network_argument;
 pub mod progress;

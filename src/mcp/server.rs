@@ -1,6 +1,7 @@
 //! rmcp's handler: says who we are, lists the tools, dispatches calls. No engine is touched before a call is.
 
 use crate::mcp::agent::Agent;
+use crate::mcp::asking::Asker;
 use crate::mcp::progress::Notifier;
 use crate::mcp::prompts::PromptName;
 use crate::mcp::resources::subscriptions::{self, Subscribed};
@@ -9,32 +10,27 @@ use crate::mcp::turns::Turns;
 use crate::mcp::{completion, resources, result};
 use crate::session::asked::Asked;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult, CustomRequest,
-    CustomResult, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-    SubscriptionFilter, Tool, UnsubscribeRequestParams,
+    CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CustomRequest, CustomResult,
+    GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
+    ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// One client's server.
 pub struct Server<A> {
     turns: Turns<A>,
-    /// How long a call waits for its turn.
-    block: Duration,
     subscribed: Subscribed,
 }
 
 impl<A: Agent> Server<A> {
-    pub fn new(turns: Turns<A>, block: Duration) -> Self {
+    pub fn new(turns: Turns<A>) -> Self {
         Self {
             turns,
-            block,
             subscribed: Subscribed::default(),
         }
     }
@@ -44,16 +40,23 @@ impl<A: Agent> Server<A> {
         self.turns.ending.clone()
     }
 
-    async fn call(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> CallToolResult {
+    async fn call(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> CallToolResponse {
         let arguments = request.arguments.unwrap_or_default();
         let Some(tool) = ToolName::parse(&request.name) else {
-            return result::unknown_tool(&request.name);
+            return result::unknown_tool(&request.name).into();
+        };
+        let state = request.request_state.as_deref();
+        let answered = state.map(|state| self.turns.sealer.answered(state, request.input_responses.as_ref()));
+        let answered = match answered.transpose() {
+            Ok(answered) => answered,
+            Err(not_ours) => return result::failed(not_ours.to_string()).into(),
         };
         let surrounding = CallContext {
             asked: asked(tool.as_str(), &arguments, &context),
             notifier: Notifier::new(context.peer.clone(), context.meta.get_progress_token()),
+            asker: Asker::of(&context),
+            answered,
             cancelled: context.ct,
-            block: self.block,
         };
         tool.call(&self.turns, arguments, surrounding).await
     }
@@ -118,7 +121,7 @@ impl<A: Agent> ServerHandler for Server<A> {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        Ok(self.call(request, context).await.into())
+        Ok(self.call(request, context).await)
     }
 
     async fn list_resources(

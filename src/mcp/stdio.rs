@@ -9,7 +9,7 @@ use crate::config::McpSettings;
 use crate::mcp::agent::Agent;
 use crate::mcp::server::Server;
 use crate::mcp::streams;
-use crate::mcp::turns::Turns;
+use crate::mcp::turns::{Settings, Turns};
 use crate::redact::Redactor;
 use crate::redact::lines::RedactedLines;
 use crate::session::registry::{Sessions, Urgency};
@@ -39,6 +39,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub enum ServeError {
     #[error("no handler for signals could be installed: {0}")]
     Signals(#[source] io::Error),
+    #[error("the kernel gave no random bytes: {0}")]
+    NoRandom(#[source] getrandom::Error),
     #[error("the MCP client could not be served: {0}")]
     Handshake(#[source] Box<ServerInitializeError>),
 }
@@ -48,7 +50,7 @@ pub enum ServeError {
 pub async fn serve_stdio(sessions: Sessions, settings: &McpSettings) -> Result<(), ServeError> {
     let signals = ending_signals().map_err(ServeError::Signals)?;
     let output = RedactedLines::new(streams::stdout(), Redactor::of_process());
-    serve(sessions, settings.block.value, streams::stdin(), output, signals).await
+    serve(sessions, settings.into(), streams::stdin(), output, signals).await
 }
 
 /// One message for each SIGTERM or SIGINT. Handlers are in place when this returns, so that a signal during a launch
@@ -71,11 +73,10 @@ fn ending_signals() -> io::Result<mpsc::Receiver<()>> {
     Ok(receiver)
 }
 
-/// Serves one client over any pair of streams. `block` is how long a call waits for its turn. Each message of `asked_to_end` is one
-/// request to end.
+/// Serves one client over any pair of streams. Each message of `asked_to_end` is one request to end.
 pub async fn serve<A, R, W>(
     agent: A,
-    block: Duration,
+    settings: Settings,
     input: R,
     output: W,
     mut asked_to_end: mpsc::Receiver<()>,
@@ -91,9 +92,8 @@ where
         ending: ending.clone(),
         opened: false,
     };
-    // Only tells logs of two servers apart: that random bytes can't be had is no reason not to serve.
-    let epoch = getrandom::u32().unwrap_or_default();
-    let server = Server::new(Turns::new(agent.clone(), ending.clone(), epoch), block);
+    let turns = Turns::new(agent.clone(), ending.clone(), settings).map_err(ServeError::NoRandom)?;
+    let server = Server::new(turns);
     let mut client = tokio::spawn(serve_client(server, transport));
     let finished = tokio::select! {
         finished = &mut client => Some(finished),

@@ -1,5 +1,6 @@
 //! The whole server, from raw JSON lines to a scripted double of the sessions, in both protocol eras.
 
+mod asking;
 mod beside;
 mod calls;
 mod cancelling;
@@ -7,12 +8,14 @@ mod ends;
 mod progress;
 mod reading;
 
+use crate::codex::approver::{Approval, ApprovalRequest, ApprovalSubject, Question};
 use crate::codex::error::{TurnError, TurnErrorKind};
-use crate::codex::event::{ItemStatus, ThreadId, TurnEnd, TurnEvent, TurnOutcome, Usage};
+use crate::codex::event::{Decision, ItemStatus, ThreadId, TurnEnd, TurnEvent, TurnId, TurnOutcome, Usage};
 use crate::codex::prompt::Prompt;
 use crate::config::WorkspaceMode;
 use crate::mcp::agent::{Agent, AgentThread};
 use crate::mcp::stdio::{ServeError, serve};
+use crate::mcp::turns::Settings;
 use crate::plan::identity::SessionId;
 use crate::plan::request::WorkspaceAccess;
 use crate::session::asked::Asked;
@@ -21,6 +24,7 @@ use crate::session::by_thread::{Keeping, Summary};
 use crate::session::copying::Copying;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::handle::LaunchReport;
+use crate::session::order::Watcher;
 use crate::session::quota::QuotaLeft;
 use crate::session::registry::{StartSession, Urgency};
 use crate::session::store::path_text::PathText;
@@ -35,12 +39,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Longer than any test waits for a turn.
 const BLOCK: Duration = Duration::from_secs(600);
+
+fn settings(block: Duration) -> Settings {
+    Settings {
+        block,
+        ask: Duration::from_secs(60),
+        unasked: Decision::Declined,
+    }
+}
 
 /// What the double was asked to do, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +68,7 @@ enum Seen {
         thread: String,
     },
     StartGivenUp,
+    Decided(Decision),
     Applied {
         thread: String,
         really: bool,
@@ -237,9 +250,10 @@ impl AgentThread for ScriptedThread {
         &self,
         prompt: Prompt,
         _asked: Asked,
-        events: mpsc::Sender<TurnEvent>,
+        watcher: Watcher,
         cancelled: CancellationToken,
     ) -> Result<TurnReport, SessionError> {
+        let events = watcher.events;
         let _one = self.one_turn.lock().await;
         if cancelled.is_cancelled() {
             return Err(SessionError::TurnCancelled);
@@ -258,6 +272,20 @@ impl AgentThread for ScriptedThread {
                 cancelled.cancelled().await;
                 let _ = self.seen.send(Seen::Interrupted { thread: self.name() });
                 TurnOutcome::Interrupted
+            }
+            "ask" => {
+                let (tell, told) = oneshot::channel();
+                let approval = Approval::new(move |decision| _ = tell.send(decision));
+                let request = ApprovalRequest {
+                    thread: self.id.clone(),
+                    turn: TurnId::parse("turn-1").expect("an id"),
+                    subject: ApprovalSubject::Command(Untrusted::new("make")),
+                    reason: None,
+                };
+                let _ = watcher.questions.send(Question { request, approval }).await;
+                let decision = told.await.expect("answered");
+                let _ = self.seen.send(Seen::Decided(decision));
+                TurnOutcome::Completed
             }
             "fail" => TurnOutcome::Failed(TurnError {
                 kind: TurnErrorKind::Other,
@@ -355,7 +383,7 @@ impl Client {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (input, output) = tokio::io::split(theirs);
         let (signals, asked_to_end) = mpsc::channel(2);
-        let serving = tokio::spawn(serve(agent, block, input, output, asked_to_end));
+        let serving = tokio::spawn(serve(agent, settings(block), input, output, asked_to_end));
         let (reader, writer) = tokio::io::split(ours);
         Self {
             lines: BufReader::new(reader).lines(),

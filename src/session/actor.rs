@@ -16,9 +16,10 @@ use crate::session::blocking::blocking;
 use crate::session::bring_back::{self, BroughtBack};
 use crate::session::error::{EndReason, SessionError};
 use crate::session::journal::SessionJournal;
-use crate::session::order::{BringBackOrder, Order, Reply, TurnOrder};
+use crate::session::order::{BringBackOrder, Order, Reply, TurnOrder, Watcher};
 use crate::session::parking;
 use crate::session::perils::{Perils, hurried};
+use crate::session::questions::Questions;
 use crate::session::quota::{Quota, SessionSpent, TurnTicket};
 use crate::session::stop_order::{KnownTo, StopOrder};
 use crate::session::store::now;
@@ -50,6 +51,7 @@ pub(super) struct Actor {
     pub broker: SessionBroker,
     pub client: Client,
     pub events: Events,
+    pub questions: Questions,
     pub bounds: Bounds,
     pub network: NetworkAccess,
     /// Of the thread so far.
@@ -162,7 +164,7 @@ impl Actor {
             let TurnOrder {
                 prompt,
                 asked,
-                events,
+                watcher,
                 cancelled,
                 mut reply,
             } = match order {
@@ -199,7 +201,7 @@ impl Actor {
                     () = reply.closed() => {}
                 }
             };
-            let turned = self.turn(&prompt, &events, unwanted, &mut ticket).await;
+            let turned = self.turn(&prompt, &watcher, unwanted, &mut ticket).await;
             self.spent.add_wall(ticket.settle());
             let answer = match turned {
                 Turned::Ended(end) => {
@@ -400,7 +402,7 @@ impl Actor {
     async fn turn(
         &mut self,
         prompt: &Prompt,
-        watcher: &mpsc::Sender<TurnEvent>,
+        watcher: &Watcher,
         unwanted: impl Future<Output = ()>,
         ticket: &mut TurnTicket,
     ) -> Turned {
@@ -415,8 +417,9 @@ impl Actor {
         let mut watch = |event: TurnEvent| {
             transcript.note(turn, &Line::Event(event.clone()));
             // A full channel is a slow watcher, a closed one nobody who watches.
-            drop(watcher.try_send(event));
+            drop(watcher.events.try_send(event));
         };
+        let _asked = self.questions.go_to(watcher.questions.clone());
         let turn = run_turn(&self.client, &mut self.events, request, unwanted, &mut watch);
         let (broker, egress) = (&self.broker, &self.egress);
         let counted = || (broker.spending().usage, egress.bytes_moved());

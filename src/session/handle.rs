@@ -1,7 +1,7 @@
 //! What a caller holds of one session while it has a container. Cheap to clone; dropping it ends nothing.
 
 use crate::audit::record::HandedTo;
-use crate::codex::event::{ThreadId, TurnEvent};
+use crate::codex::event::ThreadId;
 use crate::codex::prompt::Prompt;
 use crate::config::WorkspaceMode;
 use crate::plan::identity::SessionId;
@@ -11,7 +11,7 @@ use crate::session::asked::Asked;
 use crate::session::bring_back::BroughtBack;
 use crate::session::error::{EndReason, SessionError};
 use crate::session::journal::SessionJournal;
-use crate::session::order::{BringBackOrder, Order, TurnOrder};
+use crate::session::order::{BringBackOrder, Order, TurnOrder, Watcher};
 use crate::session::registry::Urgency;
 use crate::session::stop_order::{StopOrder, StoppedBy};
 use crate::session::store::path_text::PathText;
@@ -86,14 +86,14 @@ impl SessionHandle {
         &self,
         prompt: Prompt,
         asked: Asked,
-        events: mpsc::Sender<TurnEvent>,
+        watcher: Watcher,
         cancelled: CancellationToken,
     ) -> Result<TurnReport, SessionError> {
         let (reply, end) = oneshot::channel();
         let order = Order::Turn(TurnOrder {
             prompt,
             asked,
-            events,
+            watcher,
             cancelled: cancelled.clone(),
             reply,
         });

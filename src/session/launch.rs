@@ -4,7 +4,6 @@
 //! no container; of a new session it leaves nothing, and one that was there before stays as it was.
 
 use crate::auth::broker::{SessionBroker, SessionTerms};
-use crate::codex::approver::DeclineAll;
 use crate::codex::client::{Client, Events, StartedThread};
 use crate::codex::overrides::parse_operators;
 use crate::codex::settings::{self, SessionConfig};
@@ -24,6 +23,7 @@ use crate::session::disk::{Counted, DiskLimits, DiskWatch, Uncountable, Watched}
 use crate::session::error::SessionError;
 use crate::session::ground::Ground;
 use crate::session::journal::{RecordedApprover, SessionJournal};
+use crate::session::questions::Questions;
 use crate::session::quota::SessionSpent;
 use crate::session::registry::StartSession;
 use crate::session::room;
@@ -87,6 +87,7 @@ pub struct UpInside {
     pub thread: StartedThread,
     pub client: Client,
     pub events: Events,
+    pub questions: Questions,
     /// The app-server's process.
     pub codex: Ending,
 }
@@ -395,9 +396,10 @@ impl ComingUp<'_> {
             },
             other => SessionError::Link(other),
         })?;
+        let questions = Questions::default();
         let (client, events) = Client::connect(
             spawned.stream,
-            Arc::new(RecordedApprover::new(DeclineAll, self.journal.clone())),
+            Arc::new(RecordedApprover::new(questions.clone(), self.journal.clone())),
         );
         client.initialize().await?;
         let session = ThreadOf {
@@ -415,6 +417,7 @@ impl ComingUp<'_> {
             thread,
             client,
             events,
+            questions,
             codex: spawned.end,
         })
     }

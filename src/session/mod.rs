@@ -19,6 +19,7 @@
 //! - [`launch`]: plan → container → `Ready` proven → Codex initialised → thread started.
 //! - [`thread`]: the thread of a session, and whose it is.
 //! - [`actor`]: the loop of one session; [`order`]: what is asked of it; [`perils`]: what ends its container, and why.
+//! - [`questions`]: what Codex asks, handed to whoever asked for the turn.
 //! - [`quota`]: what sessions may spend, each and all together in a day.
 //! - [`turn`]: what a turn came to.
 //! - [`workspace`]: a session's workspace: filled, and read for changes.
@@ -55,9 +56,10 @@ pub mod ground;
 pub mod handle;
 pub mod journal;
 pub mod launch;
-mod order;
+pub mod order;
 pub mod parking;
 mod perils;
+pub mod questions;
 pub mod quota;
 pub mod reconcile;
 mod recover;

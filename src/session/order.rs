@@ -1,5 +1,6 @@
 //! What is asked of a session that has a container: one thing after another, each with its answer.
 
+use crate::codex::approver::Question;
 use crate::codex::event::TurnEvent;
 use crate::codex::prompt::Prompt;
 use crate::session::asked::Asked;
@@ -25,11 +26,28 @@ pub(super) struct BringBackOrder {
     pub reply: oneshot::Sender<Result<BroughtBack, SessionError>>,
 }
 
+/// Where a turn goes while it runs. Nothing waits for whoever is slow to take it.
+#[derive(Debug, Clone)]
+pub struct Watcher {
+    pub events: mpsc::Sender<TurnEvent>,
+    pub questions: mpsc::Sender<Question>,
+}
+
+impl Watcher {
+    /// Nobody answers what Codex asks: it is declined.
+    pub fn of_events(events: mpsc::Sender<TurnEvent>) -> Self {
+        Self {
+            events,
+            questions: mpsc::channel(1).0,
+        }
+    }
+}
+
 /// A turn that is asked for.
 pub(super) struct TurnOrder {
     pub prompt: Prompt,
     pub asked: Asked,
-    pub events: mpsc::Sender<TurnEvent>,
+    pub watcher: Watcher,
     /// Interrupts this turn and no other, or keeps it from beginning.
     pub cancelled: CancellationToken,
     /// Dropped without an answer where the turn never began.

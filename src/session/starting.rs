@@ -234,6 +234,7 @@ impl Sessions {
             thread,
             client,
             events,
+            questions,
             codex,
         } = up.inside;
         let notes = match kept.record().and_then(|record| record.workspace) {
@@ -285,6 +286,7 @@ impl Sessions {
             broker: up.broker,
             client,
             events,
+            questions,
             network: match plan.network.policy.allows_nothing() {
                 true => NetworkAccess::None,
                 false => NetworkAccess::Some,

@@ -166,7 +166,31 @@ fn a_read_only_sandbox_cannot_write(lane: Lane) {
     assert!(content(&result).contains("Read-only file system"), "{result:#}");
 }
 
+/// The answer of the user, through the client, decides.
+fn what_codex_asks_reaches_the_user(lane: Lane) {
+    let Some(world) = World::new(lane) else { return };
+    for (action, ran) in [("accept", true), ("decline", false)] {
+        let mut client = McpClient::start(&world);
+        let prompt = "#shell touch made-it; ls";
+        let call = client.begin_tool("codex", json!({"prompt": prompt, "approval-policy": "untrusted"}));
+        let asked = client.wait_for(|message| message["method"] == "elicitation/create");
+        assert!(
+            asked["params"]["message"].as_str().unwrap().contains("touch made-it"),
+            "{asked:#}"
+        );
+        client.send(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"action": action}}));
+        let result = client.answer(call)["result"].clone();
+        let files = result["structuredContent"]["changes"]["files"].as_array().unwrap();
+        assert_eq!(
+            files.iter().any(|file| file["path"] == "made-it"),
+            ran,
+            "{action}: {result:#}"
+        );
+    }
+}
+
 on_every_lane!(
+    what_codex_asks_reaches_the_user,
     text_turn_and_reply,
     shell_command_plain,
     shell_command_code_mode,

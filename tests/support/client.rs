@@ -57,7 +57,7 @@ impl McpClient {
         };
         let answer = client.request(
             "initialize",
-            json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}),
+            json!({"protocolVersion": "2025-06-18", "capabilities": {"elicitation": {}}, "clientInfo": {"name": "test", "version": "0"}}),
         );
         assert_eq!(answer["result"]["serverInfo"]["name"], "codex-mcp", "{answer}");
         client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));

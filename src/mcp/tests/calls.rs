@@ -105,7 +105,7 @@ async fn a_client_library_understands_the_server() {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(theirs);
     let (_signals, asked_to_end) = mpsc::channel(1);
-    let serving = tokio::spawn(serve(agent, BLOCK, input, output, asked_to_end));
+    let serving = tokio::spawn(serve(agent, settings(BLOCK), input, output, asked_to_end));
 
     let client = ().serve(ours).await.expect("greeted");
     assert_eq!(client.list_all_tools().await.expect("tools").len(), ToolName::ALL.len());

@@ -13,11 +13,11 @@ use crate::mcp::result;
 use crate::mcp::schema::{self, Effects};
 use crate::mcp::tools::CallContext;
 use crate::mcp::turns::Turns;
-use crate::mcp::turns::follow::{Followed, Patience, follow};
+use crate::mcp::turns::follow::{Cancelling, Followed, Following, Patience, follow};
 use crate::mcp::turns::work::{Asking, On};
 use crate::plan::request::WorkspaceAccess;
 use crate::session::registry::StartSession;
-use rmcp::model::{CallToolResult, Tool};
+use rmcp::model::{CallToolResponse, CallToolResult, Tool};
 use serde_json::{Map, Value, json};
 use std::fmt;
 use std::time::Instant;
@@ -331,24 +331,39 @@ pub fn parse_reply(arguments: Map<String, Value>) -> Result<TurnCall, ArgumentEr
     })
 }
 
-/// Begins the turn, and waits for it as long as the call does.
+/// Begins the turn, or goes on with the one that asked something, and waits for it as long as the call does.
 pub async fn begin<A: Agent>(
     turns: &Turns<A>,
     call: TurnCall,
     context: CallContext,
-) -> Result<CallToolResult, ArgumentError> {
+) -> Result<CallToolResponse, ArgumentError> {
     let CallContext {
         asked,
         cancelled,
         notifier,
-        block,
+        asker,
+        answered,
     } = context;
-    let patience = match call.waits {
-        Waits::UntilBegun => Patience::Begun,
-        Waits::UntilEnded => Patience::Until(Instant::now() + block),
+    let begun = match &answered {
+        None => turns.begin(call.asking, asked),
+        Some(answered) => match turns.answer(answered) {
+            Some(begun) => begun,
+            None => return Ok(turns.last_of(&answered.thread).into()),
+        },
     };
-    let begun = turns.begin(call.asking, asked);
-    let followed = follow(begun, patience, &notifier, &cancelled, &turns.ending).await;
+    let following = Following {
+        patience: match call.waits {
+            Waits::UntilBegun => Patience::Begun,
+            Waits::UntilEnded => Patience::Until(Instant::now() + turns.settings.block),
+        },
+        cancelling: Cancelling::Interrupts,
+        cancelled: &cancelled,
+        asker: &asker,
+        unasked: turns.settings.unasked,
+        ending: &turns.ending,
+        notifier: &notifier,
+    };
+    let followed = follow(begun, following).await;
     tokio::select! {
         // Then nobody may be reading any more.
         () = turns.ending.cancelled() => {}
@@ -356,10 +371,11 @@ pub async fn begin<A: Agent>(
         () = notifier.finish() => {}
     }
     Ok(match followed {
-        Followed::Ended(result) => CallToolResult::clone(&result),
-        Followed::GoesOn(Some(thread)) => result::goes_on(&thread),
-        Followed::GoesOn(None) => result::still_starting(),
-        Followed::ServerEnding(thread) => result::server_ending(thread.as_ref()),
+        Followed::Ended(result) => CallToolResult::clone(&result).into(),
+        Followed::GoesOn(Some(thread)) => result::goes_on(&thread).into(),
+        Followed::GoesOn(None) => result::still_starting().into(),
+        Followed::Asks(thread, question) => turns.question(&thread, &question),
+        Followed::ServerEnding(thread) => result::server_ending(thread.as_ref()).into(),
     })
 }
 

@@ -13,13 +13,13 @@ pub mod status;
 
 use crate::mcp::agent::Agent;
 use crate::mcp::arguments::ArgumentError;
+use crate::mcp::asking::{Answered, Asker};
 use crate::mcp::progress::Notifier;
 use crate::mcp::result;
 use crate::mcp::turns::Turns;
 use crate::session::asked::Asked;
-use rmcp::model::{CallToolResult, Tool};
+use rmcp::model::{CallToolResponse, CallToolResult, Tool};
 use serde_json::{Map, Value};
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,10 @@ pub struct CallContext {
     /// The client cancelled this call.
     pub cancelled: CancellationToken,
     pub notifier: Notifier,
-    /// How long a call waits for its turn (`mcp.block`).
-    pub block: Duration,
+    /// How its client can ask its user.
+    pub asker: Asker,
+    /// What its user answered to a call before this one.
+    pub answered: Option<Answered>,
 }
 
 impl ToolName {
@@ -93,22 +95,24 @@ impl ToolName {
         turns: &Turns<A>,
         arguments: Map<String, Value>,
         context: CallContext,
-    ) -> CallToolResult {
+    ) -> CallToolResponse {
         let ending = turns.ending.clone();
         let done = async {
             match self {
                 Self::Codex => codex::begin(turns, codex::parse_codex(arguments)?, context).await,
                 Self::CodexReply => codex::begin(turns, codex::parse_reply(arguments)?, context).await,
                 Self::Status => status::call(turns, status::parse(arguments)?, context).await,
-                Self::Interrupt => interrupt::call(turns, interrupt::parse(arguments)?).await,
+                Self::Interrupt => interrupt::call(turns, interrupt::parse(arguments)?)
+                    .await
+                    .map(Into::into),
                 Self::Close => unless_ending(&ending, close::call(turns, close::parse(arguments)?)).await,
-                Self::Sessions => sessions::call(turns, sessions::parse(arguments)?).await,
+                Self::Sessions => sessions::call(turns, sessions::parse(arguments)?).await.map(Into::into),
                 Self::Diff => unless_ending(&ending, diff::call(turns, diff::parse(arguments)?, context)).await,
                 Self::Apply => unless_ending(&ending, apply::call(turns, apply::parse(arguments)?, context)).await,
             }
         };
-        let done: Result<CallToolResult, ArgumentError> = done.await;
-        done.unwrap_or_else(|error| result::bad_arguments(self.as_str(), &error))
+        let done: Result<CallToolResponse, ArgumentError> = done.await;
+        done.unwrap_or_else(|error| result::bad_arguments(self.as_str(), &error).into())
     }
 }
 
@@ -116,11 +120,11 @@ impl ToolName {
 async fn unless_ending(
     ending: &CancellationToken,
     call: impl Future<Output = Result<CallToolResult, ArgumentError>>,
-) -> Result<CallToolResult, ArgumentError> {
+) -> Result<CallToolResponse, ArgumentError> {
     tokio::select! {
         biased;
-        () = ending.cancelled() => Ok(result::server_ending(None)),
-        done = call => done,
+        () = ending.cancelled() => Ok(result::server_ending(None).into()),
+        done = call => done.map(Into::into),
     }
 }
 

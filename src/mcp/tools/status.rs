@@ -3,15 +3,15 @@
 use crate::codex::event::ThreadId;
 use crate::mcp::agent::Agent;
 use crate::mcp::arguments::{ArgumentError, Arguments};
-use crate::mcp::progress::Pacer;
 use crate::mcp::result;
 use crate::mcp::schema::{self, Effects};
 use crate::mcp::tools::CallContext;
+use crate::mcp::turns::follow::{Cancelling, Followed, Following, Patience, follow};
 use crate::mcp::turns::log::Cursor;
 use crate::mcp::turns::{Seen, Turns};
 use crate::session::by_thread::Summary;
 use crate::session::upkeep::Standing;
-use rmcp::model::{CallToolResult, Tool};
+use rmcp::model::{CallToolResponse, CallToolResult, Tool};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
@@ -125,30 +125,42 @@ pub async fn call<A: Agent>(
     turns: &Turns<A>,
     call: StatusCall,
     context: CallContext,
-) -> Result<CallToolResult, ArgumentError> {
+) -> Result<CallToolResponse, ArgumentError> {
     let StatusCall { thread, cursor, wait } = call;
     let CallContext {
-        cancelled, notifier, ..
+        cancelled,
+        notifier,
+        asker,
+        answered,
+        ..
     } = context;
-    let mut pacer = Pacer::new(Instant::now());
-    let mut idle = std::pin::pin!(tokio::time::timeout(wait, turns.until_idle(&thread)));
-    loop {
-        tokio::select! {
-            biased;
-            () = turns.ending.cancelled() => return Ok(result::server_ending(None)),
-            // Who cancels a wait wants no answer, and the turn goes on.
-            () = cancelled.cancelled() => break,
-            _ = &mut idle => break,
-            () = tokio::time::sleep_until(pacer.heartbeat_due().into()) => {
-                notifier.send(pacer.heartbeat(Instant::now()));
-            }
+    if let Some(answered) = &answered {
+        turns.answer(answered);
+    }
+    let deadline = Instant::now() + wait;
+    while let Some(begun) = turns.attend(&thread) {
+        let following = Following {
+            patience: Patience::Until(deadline),
+            cancelling: Cancelling::Leaves,
+            cancelled: &cancelled,
+            asker: &asker,
+            unasked: turns.settings.unasked,
+            ending: &turns.ending,
+            notifier: &notifier,
+        };
+        match follow(begun, following).await {
+            // The next one of the thread, if there is one.
+            Followed::Ended(_) => {}
+            Followed::GoesOn(_) => break,
+            Followed::Asks(thread, question) => return Ok(turns.question(&thread, &question)),
+            Followed::ServerEnding(_) => return Ok(result::server_ending(None).into()),
         }
     }
     let summary = turns.agent.look(&thread).await;
     let seen = turns.look(&thread, cursor);
     Ok(match summary {
-        Ok(summary) => told(&summary, seen.as_ref()),
-        Err(error) => result::of_thread(&thread, &error),
+        Ok(summary) => told(&summary, seen.as_ref()).into(),
+        Err(error) => result::of_thread(&thread, &error).into(),
     })
 }
 

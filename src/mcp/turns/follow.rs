@@ -1,12 +1,13 @@
 //! Waits for a turn on behalf of a call, and tells its client what happens meanwhile.
 
-use crate::codex::event::{ThreadId, TurnEvent};
+use crate::codex::event::{Decision, ThreadId, TurnEvent};
+use crate::mcp::asking::{Asker, elicited};
 use crate::mcp::progress::{Notifier, Pacer};
+use crate::mcp::turns::questions::Current;
 use crate::mcp::turns::work::{Begun, Stage};
 use rmcp::model::CallToolResult;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 /// How long a call waits.
@@ -18,30 +19,56 @@ pub enum Patience {
     Until(Instant),
 }
 
+/// What becomes of the turn when the call is cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelling {
+    /// It is interrupted, and its end waited for.
+    Interrupts,
+    /// It goes on: only the wait ends.
+    Leaves,
+}
+
+/// How a call follows a turn.
+pub struct Following<'a> {
+    pub patience: Patience,
+    pub cancelling: Cancelling,
+    pub cancelled: &'a CancellationToken,
+    pub asker: &'a Asker,
+    /// The answer where the client can't ask.
+    pub unasked: Decision,
+    pub ending: &'a CancellationToken,
+    pub notifier: &'a Notifier,
+}
+
 /// What the call came to.
 #[derive(Debug)]
 pub enum Followed {
     Ended(Arc<CallToolResult>),
     /// It goes on; `None`: it has no thread yet.
     GoesOn(Option<ThreadId>),
+    /// The client is to ask its user, and to call again with the answer.
+    Asks(ThreadId, Current),
     ServerEnding(Option<ThreadId>),
 }
 
-/// `cancelled` interrupts the turn, and its end is waited for.
-pub async fn follow(
-    begun: Begun,
-    patience: Patience,
-    notifier: &Notifier,
-    cancelled: &CancellationToken,
-    ending: &CancellationToken,
-) -> Followed {
-    let mut pacer = Pacer::new(Instant::now());
-    notifier.send(pacer.starting(Instant::now()));
+pub async fn follow(begun: Begun, following: Following<'_>) -> Followed {
+    let Following {
+        patience,
+        cancelling,
+        cancelled,
+        asker,
+        unasked,
+        ending,
+        notifier,
+    } = following;
     let Begun { work, mut events } = begun;
-    let (mut stage, mut copied) = (work.stage(), work.copied());
-    let mut thread = None;
-    let mut is_cancelled = false;
-    let mut is_copied = false;
+    let (mut stage, mut copied, mut questions) = (work.stage(), work.copied(), work.questions().changes());
+    let mut pacer = Pacer::new(Instant::now());
+    if matches!(*stage.borrow(), Stage::Starting) {
+        notifier.send(pacer.starting(Instant::now()));
+    }
+    let (mut thread, mut is_cancelled, mut is_copied) = (None, false, false);
+    let mut asking = None;
     loop {
         let now = stage.borrow_and_update().clone();
         if let (None, Stage::Running(id) | Stage::Ended { thread: Some(id), .. }) = (&thread, &now) {
@@ -60,31 +87,38 @@ pub async fn follow(
             Patience::Begun => None,
             Patience::Until(deadline) => Some(deadline),
         };
-        let too_late = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
+        questions.mark_unchanged();
+        match (work.questions().current(), asker, &thread) {
+            (Some(question), Asker::Nobody, _) => _ = work.questions().answer(question.number, unasked),
+            (Some(question), Asker::Retries, Some(thread)) => return Followed::Asks(thread.clone(), question),
+            (Some(question), Asker::Elicits(peer), _) if asking.is_none() => {
+                asking = Some(Box::pin(async move {
+                    let decision = elicited(peer, &question).await;
+                    (question.number, decision)
+                }));
             }
-        };
+            _ => {}
+        }
         tokio::select! {
             biased;
             () = ending.cancelled() => return Followed::ServerEnding(thread),
             () = cancelled.cancelled(), if !is_cancelled => {
+                if cancelling == Cancelling::Leaves {
+                    return Followed::GoesOn(thread);
+                }
                 is_cancelled = true;
                 work.cancel();
             }
-            // Before what happens in it: the first that a client hears of a turn is its thread.
-            changed = stage.changed() => {
-                if changed.is_err() {
-                    return Followed::GoesOn(thread);
-                }
+            // Before what happens in it: the first that a client hears of a turn is its thread. Its sender is the work, held here.
+            _ = stage.changed() => {}
+            _ = questions.changed() => {}
+            (number, decision) = maybe(asking.as_mut()) => {
+                asking = None;
+                work.questions().answer(number, decision);
             }
-            event = events.recv() => match event {
-                Ok(event) => tell(notifier, &mut pacer, &event),
-                // Slower than they come: what was missed is in the log.
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                // Never: the work that is held here has the other end.
-                Err(broadcast::error::RecvError::Closed) => return Followed::GoesOn(thread),
+            // Slower than they come: what was missed is in the log.
+            event = events.recv() => if let Ok(event) = event {
+                tell(notifier, &mut pacer, &event);
             },
             changed = copied.changed(), if !is_copied => match changed {
                 Ok(()) => {
@@ -95,11 +129,21 @@ pub async fn follow(
                 }
                 Err(_) => is_copied = true,
             },
-            () = too_late => return Followed::GoesOn(thread),
+            () = maybe(deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())))) => {
+                return Followed::GoesOn(thread);
+            }
             () = tokio::time::sleep_until(pacer.heartbeat_due().into()) => {
                 notifier.send(pacer.heartbeat(Instant::now()));
             }
         }
+    }
+}
+
+/// Never, where there is nothing to wait for.
+async fn maybe<F: Future>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

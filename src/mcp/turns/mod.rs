@@ -6,20 +6,28 @@
 //!
 //! - [`follow`]: waits for one on behalf of a call, and tells its client of it meanwhile.
 //! - [`log`]: what happened in a thread since a cursor; pure.
+//! - [`questions`]: what Codex asks meanwhile, until somebody answers.
 //! - [`work`]: one turn, from the first look for its container to its result.
 
 pub mod follow;
 pub mod log;
+pub mod questions;
 pub mod work;
 
-use crate::codex::event::ThreadId;
+use crate::codex::event::{Decision, ThreadId};
+use crate::config::McpSettings;
+use crate::config::mcp::Unasked;
 use crate::mcp::agent::Agent;
+use crate::mcp::asking::{Answered, Sealer};
+use crate::mcp::result;
 use crate::mcp::turns::log::Log;
+use crate::mcp::turns::questions::Current;
 use crate::mcp::turns::work::{Asking, Begun, Work};
 use crate::session::asked::Asked;
-use rmcp::model::CallToolResult;
+use rmcp::model::{CallToolResponse, CallToolResult};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +42,33 @@ pub struct Turns<A> {
     pub agent: A,
     /// The server ends.
     pub ending: CancellationToken,
+    pub settings: Settings,
+    pub sealer: Arc<Sealer>,
     board: Arc<Board>,
+}
+
+/// What the operator set (`[mcp]`).
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The longest that a call waits for its turn.
+    pub block: Duration,
+    /// How long an answer to what Codex asks is waited for.
+    pub ask: Duration,
+    /// The answer where no user can be asked, or none answers.
+    pub unasked: Decision,
+}
+
+impl From<&McpSettings> for Settings {
+    fn from(settings: &McpSettings) -> Self {
+        Self {
+            block: settings.block.value,
+            ask: settings.ask.value,
+            unasked: match settings.approvals.value {
+                Unasked::Decline => Decision::Declined,
+                Unasked::Accept => Decision::Accepted,
+            },
+        }
+    }
 }
 
 impl<A: Clone> Clone for Turns<A> {
@@ -42,6 +76,8 @@ impl<A: Clone> Clone for Turns<A> {
         Self {
             agent: self.agent.clone(),
             ending: self.ending.clone(),
+            settings: self.settings,
+            sealer: Arc::clone(&self.sealer),
             board: Arc::clone(&self.board),
         }
     }
@@ -91,18 +127,29 @@ pub struct Seen {
 }
 
 impl<A: Agent> Turns<A> {
-    /// `epoch` is another in each server: a cursor of one means nothing in the next.
-    pub fn new(agent: A, ending: CancellationToken, epoch: u32) -> Self {
-        Self {
+    /// # Errors
+    /// Where there are no random bytes to be had.
+    pub fn new(agent: A, ending: CancellationToken, settings: Settings) -> Result<Self, getrandom::Error> {
+        Ok(Self {
             agent,
             ending,
-            board: Arc::new(Board::new(epoch)),
-        }
+            settings,
+            sealer: Arc::new(Sealer::new()?),
+            // Another in each server: a cursor of one means nothing in the next.
+            board: Arc::new(Board::new(getrandom::u32()?)),
+        })
     }
 
     /// Begins a turn. It goes on when what is returned is dropped.
     pub fn begin(&self, asking: Asking, asked: Asked) -> Begun {
-        let (begun, task) = work::prepare(self.agent.clone(), asking, asked, self.ending.clone(), &self.board);
+        let (begun, task) = work::prepare(
+            self.agent.clone(),
+            asking,
+            asked,
+            self.ending.clone(),
+            self.settings,
+            &self.board,
+        );
         tokio::spawn(task);
         begun
     }
@@ -110,6 +157,33 @@ impl<A: Agent> Turns<A> {
     /// `None`: this server has heard nothing of it.
     pub fn look(&self, thread: &ThreadId, since: Option<log::Cursor>) -> Option<Seen> {
         self.board.look(thread, since)
+    }
+
+    /// Joins whoever waits for the turn of a thread that runs now.
+    pub fn attend(&self, thread: &ThreadId) -> Option<Begun> {
+        let threads = self.board.lock();
+        threads.known.get(thread)?.under_way.first().map(Work::joined)
+    }
+
+    /// Hands an answer to the turn that asked. `None`: no turn of that thread is under way any more.
+    pub fn answer(&self, answered: &Answered) -> Option<Begun> {
+        let begun = self.attend(&answered.thread)?;
+        begun.work.questions().answer(answered.number, answered.decision);
+        Some(begun)
+    }
+
+    /// Has the client ask its user.
+    pub fn question(&self, thread: &ThreadId, question: &Current) -> CallToolResponse {
+        match self.sealer.question(thread, question) {
+            Some(asks) => asks.into(),
+            None => result::goes_on(thread).into(),
+        }
+    }
+
+    /// How the last turn of a thread ended, for a call that comes too late for the turn itself.
+    pub fn last_of(&self, thread: &ThreadId) -> CallToolResult {
+        let last = self.board.look(thread, None).and_then(|seen| seen.last);
+        last.map_or_else(|| result::unknown_thread(thread), |last| CallToolResult::clone(&last))
     }
 
     /// Waits until no turn of the thread is under way any more.

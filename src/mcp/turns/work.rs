@@ -11,10 +11,12 @@ use crate::mcp::agent::{Agent, AgentThread};
 use crate::mcp::progress::describe;
 use crate::mcp::result;
 use crate::mcp::tools::codex::Note;
-use crate::mcp::turns::Board;
+use crate::mcp::turns::questions::Questions;
+use crate::mcp::turns::{Board, Settings};
 use crate::session::asked::Asked;
 use crate::session::copying::Copying;
 use crate::session::error::SessionError;
+use crate::session::order::Watcher;
 use crate::session::registry::StartSession;
 use crate::session::turn::TurnReport;
 use crate::workspace::copy::Progress;
@@ -25,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Events waiting to be taken, by this task of the session and by each follower of this task. What does not fit is dropped.
 const EVENTS: usize = 256;
+/// The most of a command or a list of files that a line of the log has, in characters.
+const SHOWN: usize = 170;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -49,6 +53,7 @@ struct Shared {
     stage: watch::Sender<Stage>,
     events: broadcast::Sender<TurnEvent>,
     copied: watch::Receiver<Progress>,
+    questions: Questions,
     cancelled: CancellationToken,
 }
 
@@ -73,6 +78,7 @@ impl Work {
             stage: watch::Sender::new(Stage::Starting),
             events,
             copied,
+            questions: Questions::default(),
             cancelled: CancellationToken::new(),
         }));
         (work, heard)
@@ -92,6 +98,18 @@ impl Work {
     /// How far the copy of its folder is.
     pub fn copied(&self) -> watch::Receiver<Progress> {
         self.0.copied.clone()
+    }
+
+    pub fn questions(&self) -> &Questions {
+        &self.0.questions
+    }
+
+    /// For one more who waits for it: what happened before is not told again.
+    pub fn joined(&self) -> Begun {
+        Begun {
+            work: self.clone(),
+            events: self.0.events.subscribe(),
+        }
     }
 
     pub fn cancel(&self) {
@@ -117,6 +135,7 @@ pub(super) fn prepare<A: Agent>(
     asking: Asking,
     asked: Asked,
     ending: CancellationToken,
+    settings: Settings,
     board: &Arc<Board>,
 ) -> (Begun, impl Future<Output = ()> + Send + use<A>) {
     let (copying, copied) = Copying::watched();
@@ -125,6 +144,7 @@ pub(super) fn prepare<A: Agent>(
         agent,
         asked,
         ending,
+        settings,
         work: work.clone(),
         board: Arc::clone(board),
         thread: None,
@@ -136,6 +156,7 @@ struct Task<A> {
     agent: A,
     asked: Asked,
     ending: CancellationToken,
+    settings: Settings,
     work: Work,
     board: Arc<Board>,
     /// Once it is known to be one.
@@ -244,13 +265,25 @@ impl<A: Agent> Task<A> {
     /// `None` where the server ends first.
     async fn to_its_end(&self, thread: &A::Thread, prompt: Prompt) -> Option<Result<TurnReport, SessionError>> {
         let (events_in, mut events) = mpsc::channel(EVENTS);
+        let (questions_in, mut questions) = mpsc::channel(EVENTS);
+        let watcher = Watcher {
+            events: events_in,
+            questions: questions_in,
+        };
         let cancelled = self.work.0.cancelled.clone();
-        let mut running = std::pin::pin!(thread.run_turn(prompt, self.asked.clone(), events_in, cancelled));
+        let mut running = std::pin::pin!(thread.run_turn(prompt, self.asked.clone(), watcher, cancelled));
+        let open = self.work.questions();
         let end = loop {
             tokio::select! {
                 biased;
                 () = self.ending.cancelled() => return None,
                 Some(event) = events.recv() => self.happened(thread.id(), event),
+                Some(question) = questions.recv() => {
+                    let line = format!("asks whether it may: {}", question.request.subject.describe().one_line(SHOWN));
+                    self.board.note(thread.id(), line);
+                    open.ask(question, self.settings.ask);
+                }
+                number = open.overdue() => { open.answer(number, self.settings.unasked); }
                 end = &mut running => break end,
             }
         };
