@@ -199,9 +199,9 @@ mod tests {
     #[test]
     fn flags_of_later_versions_are_errors() {
         for words in [
-            ["serve", "--listen=x"],
+            ["run", "--listen=127.0.0.1:1"],
             ["run", "--profile=x"],
-            ["serve", "--transport=http"],
+            ["serve", "--transport=sse"],
         ] {
             let error = Cli::try_parse_from([&["codex-mcp"], &words[..]].concat()).unwrap_err();
             assert_eq!(error.exit_code(), i32::from(Exit::Usage.code()), "{words:?}");

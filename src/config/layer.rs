@@ -46,6 +46,7 @@ pub struct Values {
     pub workspace: WorkspaceValues,
     pub sessions: SessionsValues,
     pub network: NetworkValues,
+    pub http: HttpValues,
     pub secrets: BTreeMap<Spanned<String>, SecretValues>,
     pub quota: QuotaValues,
     pub audit: AuditValues,
@@ -181,6 +182,19 @@ pub struct NetworkValues {
     pub connect: Option<Spanned<Scalar>>,
     pub idle: Option<Spanned<Scalar>>,
     pub total: Option<Spanned<Scalar>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct HttpValues {
+    pub listen: Option<Spanned<String>>,
+    pub behind_proxy: Option<Spanned<Switch>>,
+    pub allowed_hosts: Option<ListValues>,
+    pub allowed_origins: Option<ListValues>,
+    pub max_body: Option<Spanned<Scalar>>,
+    pub connections: Option<Spanned<Scalar>>,
+    pub requests_per_second: Option<Spanned<Scalar>>,
+    pub tokens: Option<Spanned<String>>,
 }
 
 /// Each item has its own place, and so each rule of a list its own line.
