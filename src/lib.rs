@@ -24,9 +24,11 @@
 //! | [`workspace`] | the session's copy of the folder, its diff and how it is brought back; what of a bound folder is protected | files |
 //! | [`scripted_model`] | a Responses API server that plays scenarios, for demo and tests | a loopback socket |
 //! | [`obs`] | tracing to stderr | stderr |
+//! | [`access`] | who may use the HTTP transport: names and digests of tokens | the file of tokens |
 //! | [`audit`] | the chain of records: written, shown, verified | its files in the state directory |
 //! | [`redact`] | what every text passes before it leaves this process | no |
 
+pub mod access;
 pub mod audit;
 pub mod auth;
 pub mod cli;
