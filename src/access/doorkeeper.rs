@@ -130,10 +130,7 @@ mod tests {
         let token = store.add(name.clone(), 1).unwrap().digest();
         assert_eq!(door.judge(None).unwrap(), Verdict::Stranger);
         assert_eq!(door.judge(Some(token)).unwrap(), Verdict::Known(name.clone()));
-        assert_eq!(
-            door.judge(Some(TokenDigest::of(b"guess"))).unwrap(),
-            Verdict::Stranger
-        );
+        assert_eq!(door.judge(Some(TokenDigest::of(b"guess"))).unwrap(), Verdict::Stranger);
         assert_eq!(door.door().unwrap(), Door::Locked { tokens: 1 });
         store.revoke(&name).unwrap();
         assert_eq!(door.judge(Some(token)).unwrap(), Verdict::Stranger);

@@ -87,10 +87,7 @@ impl TokenStore {
 
     /// `None`: there is no file. Of a file that can't be looked at, reading it says why.
     pub fn version(&self) -> Option<Version> {
-        self.path
-            .symlink_metadata()
-            .ok()
-            .map(|metadata| Version::of(&metadata))
+        self.path.symlink_metadata().ok().map(|metadata| Version::of(&metadata))
     }
 
     fn list_in(&self, file: File) -> Result<(Version, TokenList), TokensError> {

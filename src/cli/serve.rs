@@ -65,7 +65,10 @@ async fn over_http(sessions: Sessions, config: &Config) -> Result<(), Failure> {
         .await
         .map_err(|error| {
             let exit = match &error {
-                HttpError::Tokens(_) | HttpError::Exposed(_) | HttpError::Listen { .. } => Exit::Configuration,
+                HttpError::Configuration(_)
+                | HttpError::Tokens(_)
+                | HttpError::Exposed(_)
+                | HttpError::Listen { .. } => Exit::Configuration,
                 HttpError::Signals(_) => Exit::Internal,
             };
             Failure::new(exit, error.to_string())

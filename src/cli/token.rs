@@ -6,9 +6,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::style::{DIM, Line};
 use crate::cli::table::columns;
 use crate::cli::{configure, output};
-use crate::config::ConfigFlags;
 use crate::config::identity::IdentityName;
 use crate::config::moment::rfc3339;
+use crate::config::{Config, ConfigFlags};
 use crate::session::store::now;
 use serde_json::json;
 use std::path::PathBuf;
@@ -42,9 +42,14 @@ pub async fn token(args: TokenArgs) -> Exit {
         ..ConfigFlags::default()
     };
     output::end(match configure(&flags) {
-        Ok(config) => perform(args.command, &TokenStore::new(config.http.tokens.value)),
+        Ok(config) => in_file(args.command, &config),
         Err(failure) => Err(failure),
     })
+}
+
+fn in_file(command: TokenCommand, config: &Config) -> Result<(), Failure> {
+    let file = config.http.tokens_file()?.value.clone();
+    perform(command, &TokenStore::new(file))
 }
 
 fn perform(command: TokenCommand, store: &TokenStore) -> Result<(), Failure> {
@@ -65,7 +70,9 @@ fn add(name: IdentityName, store: &TokenStore) -> Result<(), Failure> {
     shown?;
     output::comment(&[Line::new(
         DIM,
-        format!("this is shown once; clients send it as `Authorization: Bearer …`. Take it back: codex-mcp token revoke {name}"),
+        format!(
+            "this is shown once; clients send it as `Authorization: Bearer …`. Take it back: codex-mcp token revoke {name}"
+        ),
     )]);
     Ok(())
 }
@@ -75,7 +82,8 @@ fn list(json: bool, store: &TokenStore) -> Result<(), Failure> {
     let tokens = list.as_ref().map_or(&[][..], |list| list.tokens());
     let text = match json {
         true => {
-            let row = |token: &Listed| json!({"name": token.name, "sha256": token.sha256, "created": rfc3339(token.created)});
+            let row =
+                |token: &Listed| json!({"name": token.name, "sha256": token.sha256, "created": rfc3339(token.created)});
             format!("{:#}", json!(tokens.iter().map(row).collect::<Vec<_>>()))
         }
         false if tokens.is_empty() => nothing(list.is_some()).to_owned(),
@@ -93,13 +101,9 @@ fn nothing(is_there: bool) -> &'static str {
 
 fn table(tokens: &[Listed]) -> String {
     let heading = ["NAME", "SHA-256", "CREATED"].map(str::to_owned);
-    let rows = tokens.iter().map(|token| {
-        [
-            token.name.to_string(),
-            token.sha256.to_string(),
-            rfc3339(token.created),
-        ]
-    });
+    let rows = tokens
+        .iter()
+        .map(|token| [token.name.to_string(), token.sha256.to_string(), rfc3339(token.created)]);
     columns(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
 }
 

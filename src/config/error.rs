@@ -121,9 +121,13 @@ pub enum BadValue {
     BodyTooSmall,
     #[error("expected an address of this host and a port, such as `127.0.0.1:8931` or `[::1]:8931`")]
     ListenAddress,
-    #[error("expected a host as clients name it, perhaps with a port: `mcp.example.com`, `mcp.example.com:8443`, `[::1]`")]
+    #[error(
+        "expected a host as clients name it, perhaps with a port: `mcp.example.com`, `mcp.example.com:8443`, `[::1]`"
+    )]
     AllowedHost,
-    #[error("expected scheme, host and perhaps a port (`*`: any), such as `https://app.example.com` or `http://localhost:*`")]
+    #[error(
+        "expected scheme, host and perhaps a port (`*`: any), such as `https://app.example.com` or `http://localhost:*`"
+    )]
     AllowedOrigin,
     #[error("`~/` needs HOME, which is not set")]
     NoHome,

@@ -1,8 +1,9 @@
 //! `[http]`: where MCP is served over HTTP, for whom, and how much of it. Never a token, only where their digests are.
 
 use crate::config::authority::{Authority, Port};
-use crate::config::error::BadValue;
+use crate::config::error::{BadValue, ConfigError};
 use crate::config::host::Host;
+use crate::config::key;
 use crate::config::origin::Sourced;
 use crate::config::quantity::ByteSize;
 use serde::{Serialize, Serializer};
@@ -27,7 +28,19 @@ pub struct HttpSettings {
     /// Requests a second of one identity (of one address, where there are no tokens), sustained.
     pub requests_per_second: Sourced<u32>,
     /// The file that has the tokens' names and digests.
-    pub tokens: Sourced<PathBuf>,
+    /// `None`: none is named, and there is no home that has one.
+    pub tokens: Option<Sourced<PathBuf>>,
+}
+
+impl HttpSettings {
+    /// # Errors
+    /// [`ConfigError::NoHome`] where nobody said where it is.
+    pub fn tokens_file(&self) -> Result<&Sourced<PathBuf>, ConfigError> {
+        self.tokens.as_ref().ok_or(ConfigError::NoHome {
+            key: key::HTTP_TOKENS.name,
+            variable: "XDG_CONFIG_HOME",
+        })
+    }
 }
 
 /// An address and a port of this host.

@@ -522,9 +522,10 @@ mod tests {
             let name = key.name.replace('*', "any");
             let value = match key.name.rsplit('.').next() {
                 Some(
-                    "roots" | "models" | "command" | "allow" | "deny" | "from" | "private" | "nameservers" | "no_proxy",
+                    "roots" | "models" | "command" | "allow" | "deny" | "from" | "private" | "nameservers" | "no_proxy"
+                    | "allowed_hosts" | "allowed_origins",
                 ) => "[\"x\"]",
-                Some("unrestricted" | "proxy_resolves") => "true",
+                Some("unrestricted" | "proxy_resolves" | "behind_proxy") => "true",
                 _ => "\"x\"",
             };
             assert!(parse(&format!("{name} = {value}")).is_ok(), "{name}");

@@ -2,6 +2,7 @@
 
 use crate::mcp::agent::Agent;
 use crate::mcp::calls::{self, CallContext};
+use crate::mcp::http::caller::identity_of;
 use crate::mcp::progress::Notifier;
 use crate::mcp::{arguments, result, schema};
 use crate::session::asked::Asked;
@@ -76,6 +77,7 @@ fn asked(tool: &'static str, arguments: &Map<String, Value>, context: &RequestCo
         .map(|(name, value)| (name.clone(), size(value)))
         .collect();
     Asked::by_mcp_client(client, &context.id.to_string(), tool, parameters)
+        .with_identity(identity_of(&context.extensions).cloned())
 }
 
 impl<A: Agent> ServerHandler for Server<A> {

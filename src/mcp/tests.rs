@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What the double was asked to do, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Seen {
+pub(super) enum Seen {
     Started { cwd: Option<PathBuf> },
     Turn { thread: String, prompt: String },
     Interrupted { thread: String },
@@ -45,7 +45,21 @@ enum Seen {
 /// Sessions that do what the prompt says: `hang` runs until it is interrupted, `fail` fails, anything else is
 /// answered with itself. A `cwd` of `gate` starts only when [`Scripted::gate`] opens, `refuse` not at all.
 #[derive(Clone)]
-struct Scripted(Arc<Inner>);
+pub(super) struct Scripted(Arc<Inner>);
+
+/// A double, what it is asked to do, and by whom.
+pub(super) fn scripted(stubborn: bool) -> (Scripted, mpsc::UnboundedReceiver<Seen>, Arc<Mutex<Vec<Asked>>>) {
+    let (seen_in, seen) = mpsc::unbounded_channel();
+    let asked = Arc::new(Mutex::default());
+    let agent = Scripted(Arc::new(Inner {
+        seen: seen_in,
+        threads: Mutex::default(),
+        asked: Arc::clone(&asked),
+        gate: Notify::new(),
+        stubborn,
+    }));
+    (agent, seen, asked)
+}
 
 struct Inner {
     seen: mpsc::UnboundedSender<Seen>,
@@ -57,7 +71,7 @@ struct Inner {
 }
 
 #[derive(Clone)]
-struct ScriptedThread {
+pub(super) struct ScriptedThread {
     id: ThreadId,
     report: Arc<LaunchReport>,
     seen: mpsc::UnboundedSender<Seen>,
@@ -240,15 +254,7 @@ struct Client {
 impl Client {
     /// Connected, nothing said yet.
     fn silent(stubborn: bool) -> Self {
-        let (seen_in, seen) = mpsc::unbounded_channel();
-        let asked = Arc::new(Mutex::default());
-        let agent = Scripted(Arc::new(Inner {
-            seen: seen_in,
-            threads: Mutex::default(),
-            asked: Arc::clone(&asked),
-            gate: Notify::new(),
-            stubborn,
-        }));
+        let (agent, seen, asked) = scripted(stubborn);
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (input, output) = tokio::io::split(theirs);
         let (signals, asked_to_end) = mpsc::channel(2);

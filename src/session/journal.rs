@@ -357,6 +357,7 @@ fn actor(asked: &Asked) -> Actor {
         Asker::McpClient { name, version } => Actor::McpClient {
             name: name.clone(),
             version: version.clone(),
+            identity: asked.identity.clone(),
         },
     }
 }

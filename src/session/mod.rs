@@ -24,6 +24,7 @@
 //! - [`workspace`]: a session's workspace: filled, and read for changes.
 //! - [`bring_back`]: brings changes to the user's folder, on record.
 //! - [`store`]: sessions on disk: they outlive containers and servers.
+//! - [`ownership`]: whose a session is, and who may know of it (pure).
 //! - [`parking`]: what becomes of a session without a container (pure).
 //! - [`upkeep`]: what is done to sessions without a container; [`retention`] (pure) says which are too old or too much.
 //! - [`transcript`]: the log of what happened in a session.
@@ -53,6 +54,7 @@ pub mod ground;
 pub mod handle;
 pub mod journal;
 pub mod launch;
+pub mod ownership;
 pub mod parking;
 mod perils;
 pub mod quota;

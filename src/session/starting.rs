@@ -13,6 +13,7 @@ use crate::session::ground::Ground;
 use crate::session::handle::{LaunchReport, SessionHandle, Shared};
 use crate::session::journal::SessionJournal;
 use crate::session::launch::{self, Begun, Launched, Launching, UpInside};
+use crate::session::ownership::may_see;
 use crate::session::parking::{self, Resumption};
 use crate::session::perils::Perils;
 use crate::session::quota::Quota;
@@ -57,7 +58,9 @@ impl Sessions {
         // One at a time: a second caller finds what the first one launched.
         let place = self.0.resuming.of(thread);
         let _mine = place.lock().await;
-        if let Some(handle) = self.find(thread) {
+        // Somebody else's is looked for as one that is not there, which takes as long.
+        let mine = |handle: &SessionHandle| may_see(asked.identity.as_ref(), handle.owner());
+        if let Some(handle) = self.find(thread).filter(mine) {
             return Ok(handle);
         }
         let thread = thread.clone();
@@ -104,11 +107,11 @@ impl Sessions {
         let (ground, decided) = deciding.await?;
         ground.quota.admit_session().await?;
         let counted = Counted(Some(ground.quota.clone()));
-        let asked_by = asked.by.to_string();
+        let (asked_by, owner) = (asked.by.to_string(), asked.identity.clone());
         let launching = Launching {
             journal: SessionJournal::new(audit, decided.plan.session.clone(), asked, 0),
             store: ground.store(),
-            session: Begun::New { asked_by },
+            session: Begun::New { asked_by, owner },
             copying,
             start,
             decided,
@@ -129,9 +132,10 @@ impl Sessions {
         let ground = self.ground().await?;
         let store = ground.store();
         let wanted = thread.clone();
+        let asker = asked.identity.clone();
         let restarts = self.0.config.sessions.restarts.value;
         let stored = blocking(move || {
-            let session = store.of_thread(&wanted)?;
+            let session = store.of_thread_for(&wanted, asker.as_ref())?;
             let session = session.ok_or(SessionError::UnknownThread(wanted))?;
             let mut stored = store.open_soon(&session)?;
             let root = stored.directory.root();
@@ -260,6 +264,7 @@ impl Sessions {
             .as_ref()
             .and_then(|record| record.thread.clone())
             .map_or(thread.thread.clone(), |thread| thread.id);
+        let owner = record.as_ref().and_then(|record| record.owner.clone());
         let mut transcript = Transcript::append_to(kept.root(), Redactor::of_process());
         transcript.note(
             None,
@@ -310,6 +315,7 @@ impl Sessions {
         };
         let handle = SessionHandle::new(Shared {
             thread: known_as.clone(),
+            owner,
             report,
             orders: order,
             stop,

@@ -56,19 +56,15 @@ impl Stack<'_> {
     }
 
     /// Beside the user's configuration file, where none is named.
-    fn tokens(&self) -> Result<Sourced<PathBuf>, ConfigError> {
+    fn tokens(&self) -> Result<Option<Sourced<PathBuf>>, ConfigError> {
         let key = key::HTTP_TOKENS;
         let configured = self.value_of(key, |v| v.http.tokens.as_ref(), None, |text| self.path(text))?;
         if let Some(file) = configured {
-            return Ok(file);
+            return Ok(Some(file));
         }
         let xdg = self.environment.directory("XDG_CONFIG_HOME").map(Path::to_path_buf);
         let base = xdg.or_else(|| self.environment.home().map(|home| home.join(".config")));
-        let base = base.ok_or(ConfigError::NoHome {
-            key: key.name,
-            variable: "XDG_CONFIG_HOME",
-        })?;
-        Ok(Sourced::new(base.join("codex-mcp/tokens.json"), Origin::Default))
+        Ok(base.map(|base| Sourced::new(base.join("codex-mcp/tokens.json"), Origin::Default)))
     }
 
     /// The list of the strongest file that has it.
@@ -116,8 +112,10 @@ mod tests {
         assert_eq!(http.front.value, Front::Proxy);
         assert_eq!(http.allowed_hosts[0].value.to_string(), "mcp.example.com");
         assert_eq!(http.allowed_origins[0].value.to_string(), "https://app.example.com:443");
-        assert_eq!(http.tokens.value, Path::new("/home/u/t"));
-        assert!(refusal("[http]\nlisten = \"localhost:1\"").starts_with("/u.toml:2: `http.listen` = \"localhost:1\": "));
+        assert_eq!(http.tokens.unwrap().value, Path::new("/home/u/t"));
+        assert!(
+            refusal("[http]\nlisten = \"localhost:1\"").starts_with("/u.toml:2: `http.listen` = \"localhost:1\": ")
+        );
         assert!(refusal("[http]\nallowed_origins = [\"*\"]").contains("`http.allowed_origins` = \"*\""));
         assert!(refusal("[http]\nmax_body = 16").contains("is less than 64KiB"));
         assert!(refusal("[http]\nconnections = 0").contains("from 1 to 10000"));

@@ -77,12 +77,23 @@ mod tests {
             assert_eq!(checked(address, Front::Proxy, locked), Ok(()));
             for front in [Front::Nothing, Front::Proxy] {
                 let refused = checked(address, front, Door::Open).unwrap_err();
-                assert!(refused.contains(address) && refused.contains("flag --listen"), "{refused}");
+                assert!(
+                    refused.contains(address) && refused.contains("flag --listen"),
+                    "{refused}"
+                );
                 assert!(refused.contains("codex-mcp token add NAME"), "{refused}");
             }
-            assert!(checked(address, Front::Nothing, locked).unwrap_err().contains("http.behind_proxy = true"));
+            assert!(
+                checked(address, Front::Nothing, locked)
+                    .unwrap_err()
+                    .contains("http.behind_proxy = true")
+            );
         }
-        assert!(checked("127.0.0.1:1", Front::Proxy, Door::Open).unwrap_err().contains("token add"));
+        assert!(
+            checked("127.0.0.1:1", Front::Proxy, Door::Open)
+                .unwrap_err()
+                .contains("token add")
+        );
         // Those that were there were all revoked.
         assert!(checked("0.0.0.0:1", Front::Proxy, Door::Locked { tokens: 0 }).is_err());
     }

@@ -45,7 +45,9 @@ impl Names {
 
     /// Several of either, or one that can't be read, are none that is allowed.
     fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let host: Authority = one(headers, HOST).and_then(|host| host.parse().ok()).ok_or(Refusal::Host)?;
+        let host: Authority = one(headers, HOST)
+            .and_then(|host| host.parse().ok())
+            .ok_or(Refusal::Host)?;
         if !self.hosts.iter().any(|allowed| allowed.covers(&host)) {
             return Err(Refusal::Host);
         }
@@ -105,10 +107,24 @@ mod tests {
 
     #[test]
     fn a_host_is_one_of_ours() {
-        for host in ["localhost", "localhost:8931", "127.0.0.1:1", "[::1]:8931", "mcp.example.com:443"] {
+        for host in [
+            "localhost",
+            "localhost:8931",
+            "127.0.0.1:1",
+            "[::1]:8931",
+            "mcp.example.com:443",
+        ] {
             assert_eq!(checked(&[(HOST, host)]), Ok(()), "{host}");
         }
-        for host in ["evil.example", "mcp.example.com", "mcp.example.com:80", "", "localhost.evil", "a b", "\u{fc}"] {
+        for host in [
+            "evil.example",
+            "mcp.example.com",
+            "mcp.example.com:80",
+            "",
+            "localhost.evil",
+            "a b",
+            "\u{fc}",
+        ] {
             assert_eq!(checked(&[(HOST, host)]), Err(Refusal::Host), "{host}");
         }
         assert_eq!(checked(&[]), Err(Refusal::Host));
@@ -119,7 +135,13 @@ mod tests {
     fn an_origin_is_none_or_allowed() {
         let with = |origin| checked(&[(HOST, "localhost"), (ORIGIN, origin)]);
         assert_eq!(with("https://app.example.com"), Ok(()));
-        for origin in ["https://evil.example", "http://app.example.com", "null", "", "http://localhost"] {
+        for origin in [
+            "https://evil.example",
+            "http://app.example.com",
+            "null",
+            "",
+            "http://localhost",
+        ] {
             assert_eq!(with(origin), Err(Refusal::Origin), "{origin}");
         }
     }

@@ -112,7 +112,10 @@ mod tests {
             let _ = rates.take(address(n), now);
         }
         assert!(rates.buckets.len() <= MOST + 1);
-        assert!(rates.take(address(200_000), now).is_err(), "the crowd has used up its own");
+        assert!(
+            rates.take(address(200_000), now).is_err(),
+            "the crowd has used up its own"
+        );
         rates.take(Payer::Identity("ci".parse().unwrap()), now).unwrap();
         rates.take(address(300_000), now + Duration::from_secs(3)).unwrap();
         assert!(rates.buckets.len() < 10);

@@ -17,7 +17,9 @@ pub enum Refusal {
     Host,
     #[error("pages of that Origin may not speak with this server; the operator can name it in http.allowed_origins")]
     Origin,
-    #[error("a token is needed: send `Authorization: Bearer TOKEN`; the operator makes one with `codex-mcp token add NAME`")]
+    #[error(
+        "a token is needed: send `Authorization: Bearer TOKEN`; the operator makes one with `codex-mcp token add NAME`"
+    )]
     NoToken,
     #[error("that token is unknown here, or was revoked; the operator makes one with `codex-mcp token add NAME`")]
     WrongToken,
@@ -71,7 +73,9 @@ impl Refusal {
             Self::Crowded | Self::Ending => Some((RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::OnlyGet => Some((ALLOW, HeaderValue::from_static("GET"))),
             // What follows on the connection is the rest of a body that nobody will read.
-            Self::TooLong { .. } | Self::TooSlow | Self::Broken => Some((CONNECTION, HeaderValue::from_static("close"))),
+            Self::TooLong { .. } | Self::TooSlow | Self::Broken => {
+                Some((CONNECTION, HeaderValue::from_static("close")))
+            }
             _ => None,
         }
     }

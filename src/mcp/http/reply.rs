@@ -150,7 +150,11 @@ mod tests {
         for cut in 1..text.len() {
             let pieces = [&text[..cut], &text[cut..]].map(|piece| Ok::<_, Infallible>(Bytes::from(piece)));
             let body = Body::from_stream(stream::iter(pieces));
-            let passed = Redacted::new(body, redactor.clone()).collect().await.unwrap().to_bytes();
+            let passed = Redacted::new(body, redactor.clone())
+                .collect()
+                .await
+                .unwrap()
+                .to_bytes();
             let expected = ": ping\n\ndata: {\"a\":\"[redacted]\\n\"}\nid: 1\n\n{\"b\":\"[redacted]\"}";
             assert_eq!(String::from_utf8_lossy(&passed), expected, "{cut}");
         }

@@ -2,7 +2,7 @@
 //! return, sessions end, and only then are streams and connections closed.
 
 use crate::access::{Doorkeeper, TokenStore, TokensError};
-use crate::config::HttpSettings;
+use crate::config::{ConfigError, HttpSettings};
 use crate::mcp::agent::Agent;
 use crate::mcp::ending::{end_sessions, ending_signals};
 use crate::mcp::http::body::{self, Bodies};
@@ -69,6 +69,8 @@ pub enum HttpError {
     #[error("no handler for signals could be installed: {0}")]
     Signals(#[source] io::Error),
     #[error(transparent)]
+    Configuration(#[from] ConfigError),
+    #[error(transparent)]
     Tokens(#[from] TokensError),
     #[error(transparent)]
     Exposed(#[from] Exposed),
@@ -83,7 +85,8 @@ pub async fn serve_http(
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), HttpError> {
     let signals = ending_signals().map_err(HttpError::Signals)?;
-    let store = TokenStore::new(settings.tokens.value.clone());
+    let file = settings.tokens_file()?;
+    let store = TokenStore::new(file.value.clone());
     let keeper = tokio::task::spawn_blocking(move || {
         let keeper = Doorkeeper::new(store)?;
         Ok::<_, TokensError>((keeper.door()?, keeper))
@@ -91,7 +94,7 @@ pub async fn serve_http(
     let (door, keeper) = keeper
         .await
         .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))?;
-    exposure::check(&settings.listen, &settings.front, door, &settings.tokens)?;
+    exposure::check(&settings.listen, &settings.front, door, file)?;
     let address = settings.listen.value.0;
     let failed = |source| HttpError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
