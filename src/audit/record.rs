@@ -360,6 +360,7 @@ mod tests {
             actor: Some(Actor::McpClient {
                 name: long,
                 version: "1".into(),
+                identity: None,
             }),
             what: What::ServerEnded,
         };

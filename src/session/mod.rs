@@ -25,6 +25,7 @@
 //! - [`bring_back`]: brings changes to the user's folder, on record.
 //! - [`store`]: sessions on disk: they outlive containers and servers.
 //! - [`ownership`]: whose a session is, and who may know of it (pure).
+//! - [`readiness`]: whether a session could be started now.
 //! - [`parking`]: what becomes of a session without a container (pure).
 //! - [`upkeep`]: what is done to sessions without a container; [`retention`] (pure) says which are too old or too much.
 //! - [`transcript`]: the log of what happened in a session.
@@ -58,6 +59,7 @@ pub mod ownership;
 pub mod parking;
 mod perils;
 pub mod quota;
+pub mod readiness;
 pub mod reconcile;
 mod recover;
 pub mod registry;

@@ -2,6 +2,7 @@
 //!
 //! It must never end anything itself: that is [`crate::session::actor`]'s.
 
+use crate::obs::metrics::{LimitHit, Metrics};
 use crate::session::container::Container;
 use crate::session::disk::DiskWatch;
 use crate::session::error::EndReason;
@@ -74,6 +75,7 @@ impl Perils {
             1 => "a process inside was".to_owned(),
             more => format!("{more} processes inside were"),
         };
+        Metrics::of_process().limits.count(LimitHit::Memory);
         self.kills_told = kills;
         Some(format!("{killed} {}", self.container.memory_limit_reached()))
     }

@@ -2,13 +2,14 @@
 
 use crate::codex::client::NetworkAccess;
 use crate::codex::event::ThreadId;
+use crate::obs::metrics::{Launch, Metrics};
 use crate::redact::Redactor;
 use crate::session::actor::{Actor, Bounds, QUEUE};
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
 use crate::session::copying::Copying;
 use crate::session::decide;
-use crate::session::error::SessionError;
+use crate::session::error::{SessionError, SessionErrorKind};
 use crate::session::ground::Ground;
 use crate::session::handle::{LaunchReport, SessionHandle, Shared};
 use crate::session::journal::SessionJournal;
@@ -28,6 +29,7 @@ use crate::session::transcript::{Line, Transcript};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -84,10 +86,13 @@ impl Sessions {
         if self.0.stop.borrow().is_some() {
             return Err(SessionError::ShuttingDown);
         }
+        let begun = Instant::now();
         let launching = self.0.tasks.spawn(launch(self.clone(), give_up));
-        launching
+        let launched = launching
             .await
-            .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
+            .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()));
+        count_launch(&launched, begun.elapsed());
+        launched
     }
 
     async fn begin(
@@ -357,6 +362,26 @@ impl Sessions {
         }
         Ok(())
     }
+}
+
+fn count_launch(launched: &Result<SessionHandle, SessionError>, took: Duration) {
+    let metrics = Metrics::of_process();
+    metrics.launches.count(match launched {
+        Ok(_) => {
+            metrics.launch_seconds.observe(took);
+            Launch::Up
+        }
+        Err(error) => match error.kind() {
+            SessionErrorKind::Input => Launch::Input,
+            SessionErrorKind::Configuration => Launch::Configuration,
+            SessionErrorKind::Engine => Launch::Engine,
+            SessionErrorKind::Image => Launch::Image,
+            SessionErrorKind::Refused => Launch::Refused,
+            SessionErrorKind::Provider => Launch::Provider,
+            SessionErrorKind::Lost => Launch::Lost,
+            SessionErrorKind::Internal => Launch::Internal,
+        },
+    });
 }
 
 /// A session that was counted, and is taken off the day's count again unless it comes up.

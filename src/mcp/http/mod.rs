@@ -13,6 +13,7 @@
 //! - [`door`]: tokens → [`caller::Caller`]; [`rate`]: how often each may ask; pure.
 //! - [`seats`]: legacy MCP sessions: their owners, their number, their end.
 //! - [`body`]: request bodies, bounded each and together. [`reply`]: response bodies.
+//! - [`health`]: `/readyz` and `/metrics`.
 //! - [`traffic`]: requests under way, and the end of taking more.
 //! - [`refusal`]: what a request that is turned away reads.
 //! - [`serving`]: puts it together; the order in which it ends.
@@ -22,6 +23,7 @@ pub mod caller;
 pub mod connections;
 pub mod door;
 pub mod exposure;
+pub mod health;
 pub mod names;
 pub mod rate;
 pub mod refusal;

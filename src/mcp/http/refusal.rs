@@ -1,5 +1,6 @@
 //! What a request that is turned away reads: a status, a JSON-RPC error without an id, and what mends it.
 
+use crate::obs::metrics::{LimitHit, Metrics};
 use axum::body::Body;
 use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -80,7 +81,20 @@ impl Refusal {
         }
     }
 
+    /// The bound that it met.
+    fn limit(&self) -> Option<LimitHit> {
+        match self {
+            Self::TooOften { .. } => Some(LimitHit::HttpRate),
+            Self::TooLong { .. } | Self::TooSlow | Self::Crowded => Some(LimitHit::HttpBody),
+            Self::TooManySessions => Some(LimitHit::HttpSessions),
+            _ => None,
+        }
+    }
+
     pub fn response(&self) -> Response {
+        if let Some(limit) = self.limit() {
+            Metrics::of_process().limits.count(limit);
+        }
         let body = json!({"jsonrpc": "2.0", "error": {"code": TURNED_AWAY, "message": self.to_string()}});
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = self.status();

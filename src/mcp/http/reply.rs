@@ -1,6 +1,7 @@
 //! What goes back: redacted line by line, as over stdio, and holding whatever counts the request until the last byte is
 //! written or the client is gone.
 
+use crate::obs::metrics::{Metrics, Status};
 use crate::redact::Redactor;
 use axum::body::Body;
 use axum::extract::Request;
@@ -48,6 +49,12 @@ impl<G: Unpin> HttpBody for Guarded<G> {
 /// Everything that answers a request passes the redactor: no secret should be in it by then.
 pub async fn layer(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    Metrics::of_process().http.count(match response.status().as_u16() {
+        ..300 => Status::Success,
+        300..400 => Status::Redirect,
+        400..500 => Status::Client,
+        500.. => Status::Server,
+    });
     let headers = response.headers_mut();
     // Answers are for whoever asked, and never a page.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -9,6 +9,7 @@ use crate::mcp::http::body::{self, Bodies};
 use crate::mcp::http::connections::{self, ConnectionBounds, Ends};
 use crate::mcp::http::door::{self, Door};
 use crate::mcp::http::exposure::{self, Exposed};
+use crate::mcp::http::health::{Health, Vital};
 use crate::mcp::http::names::{self, Names};
 use crate::mcp::http::refusal::Refusal;
 use crate::mcp::http::reply;
@@ -104,7 +105,7 @@ pub async fn serve_http(
 }
 
 /// Serves whoever comes to `listener`. Each message of `asked_to_end` is one request to end.
-pub(super) async fn serve<A: Agent>(
+pub(super) async fn serve<A: Agent + Vital>(
     agent: A,
     listener: TcpListener,
     keeper: Doorkeeper,
@@ -138,6 +139,7 @@ pub(super) async fn serve<A: Agent>(
         .route_service(ENDPOINT, mcp)
         .route_layer(from_fn_with_state(bodies, body::layer))
         .route_layer(from_fn_with_state(Arc::clone(&seats), seats::layer))
+        .merge(operators(Health::new(agent.clone(), Arc::clone(&seats))))
         .route_layer(from_fn_with_state(door, door::layer))
         .route("/healthz", get(alive).fallback(only_get))
         .fallback(nothing_here)
@@ -177,6 +179,19 @@ async fn sweep(seats: Arc<Seats>, every: Duration) {
         tokio::time::sleep(every).await;
         seats.sweep(Instant::now()).await;
     }
+}
+
+/// What an operator's own programs look at. It tells of this machine, so it takes a token where there are any.
+fn operators<V: Vital>(health: Health<V>) -> Router {
+    let health = Arc::new(health);
+    let ready = {
+        let health = Arc::clone(&health);
+        move || async move { health.ready().await }
+    };
+    let metrics = move || async move { health.metrics().await };
+    Router::new()
+        .route("/readyz", get(ready).fallback(only_get))
+        .route("/metrics", get(metrics).fallback(only_get))
 }
 
 /// That this process answers, and no more.

@@ -233,3 +233,18 @@ async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
         .await
         .expect("it closes the connection")
 }
+
+impl crate::mcp::http::health::Vital for crate::mcp::tests::Scripted {
+    async fn readiness(&self) -> crate::session::readiness::Readiness {
+        crate::session::readiness::Readiness {
+            engine: Ok(()),
+            image: Err("there is no image".into()),
+            disk: Ok(()),
+            audit: Ok(()),
+        }
+    }
+
+    async fn standings(&self) -> std::collections::BTreeMap<crate::session::upkeep::Standing, u64> {
+        [(crate::session::upkeep::Standing::Live, 3)].into()
+    }
+}

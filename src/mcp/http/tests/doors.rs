@@ -133,3 +133,42 @@ async fn too_often_is_told_with_a_wait_and_costs_nobody_else() {
     assert_eq!(other.status(other.post(&initialize())).await, StatusCode::OK);
     served.ended().await;
 }
+
+#[tokio::test]
+async fn readiness_names_what_is_missing_and_numbers_are_prometheus_and_both_take_a_token() {
+    let served = Served::new().await;
+    let client = served.client().initialized().await;
+    let (status, _, body) = client.send(client.get("/readyz")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let found: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        found["checks"]["image"],
+        json!({"ok": false, "why": "there is no image"})
+    );
+    assert_eq!(found["checks"]["engine"], json!({"ok": true}));
+    let (status, headers, body) = client.send(client.get("/metrics")).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(
+        headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/plain; version=0.0.4")
+    );
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    for line in [
+        "codex_mcp_sessions{state=\"live\"} 3",
+        "codex_mcp_http_sessions 1",
+        "codex_mcp_http_requests_total{status=\"5xx\"} 1",
+    ] {
+        assert!(text.lines().any(|written| written == line), "{line} is not in:\n{text}");
+    }
+    let token = served.token("ci");
+    for path in ["/readyz", "/metrics"] {
+        assert_eq!(
+            served.client().status(served.client().get(path)).await,
+            StatusCode::UNAUTHORIZED
+        );
+        assert_ne!(token.status(token.get(path)).await, StatusCode::UNAUTHORIZED);
+    }
+    served.ended().await;
+}
