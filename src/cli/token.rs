@@ -54,18 +54,18 @@ fn in_file(command: TokenCommand, config: &Config) -> Result<(), Failure> {
 
 fn perform(command: TokenCommand, store: &TokenStore) -> Result<(), Failure> {
     match command {
-        TokenCommand::Add { name } => add(name, store),
+        TokenCommand::Add { name } => add(&name, store),
         TokenCommand::List { json } => list(json, store),
         TokenCommand::Revoke { name } => Ok(store.revoke(&name)?),
     }
 }
 
-fn add(name: IdentityName, store: &TokenStore) -> Result<(), Failure> {
+fn add(name: &IdentityName, store: &TokenStore) -> Result<(), Failure> {
     let token = store.add(name.clone(), now().0)?;
     let shown = output::shown_once(token.reveal());
     if shown.is_err() {
         // A token that nobody has is of no use to anybody, and in the way of the next try.
-        store.revoke(&name)?;
+        store.revoke(name)?;
     }
     shown?;
     output::comment(&[Line::new(

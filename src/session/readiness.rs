@@ -5,6 +5,7 @@
 use crate::config::quantity::Rounded;
 use crate::session::blocking::blocking;
 use crate::session::directory::private_dir_all;
+use crate::session::disk;
 use crate::session::error::SessionError;
 use crate::session::registry::Sessions;
 use crate::session::store::Found;
@@ -98,7 +99,7 @@ impl Sessions {
             };
             private_dir_all(path).map_err(failed)?;
             let room = statvfs(path).map_err(|errno| failed(errno.into()))?;
-            let free = u64::from(room.blocks_available()).saturating_mul(u64::from(room.fragment_size()));
+            let free = disk::free(&room);
             let wanted = config.workspace.free.value;
             match free >= wanted.bytes() {
                 true => Ok(()),

@@ -5,10 +5,13 @@ use crate::config::authority::Authority;
 use crate::config::http::{AllowedHost, AllowedOrigin, HttpSettings, WebOrigin};
 use crate::mcp::http::refusal::Refusal;
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
-use axum::http::header::{HOST, ORIGIN};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN, VARY,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 
 /// What this machine is called on itself.
@@ -43,20 +46,20 @@ impl Names {
         self.origins.iter().map(ToString::to_string)
     }
 
-    /// Several of either, or one that can't be read, are none that is allowed.
-    fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// The page that asks, if one does. Several of either, or one that can't be read, are none that is allowed.
+    fn check(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
         let host: Authority = one(headers, HOST)
             .and_then(|host| host.parse().ok())
             .ok_or(Refusal::Host)?;
         if !self.hosts.iter().any(|allowed| allowed.covers(&host)) {
             return Err(Refusal::Host);
         }
-        if !headers.contains_key(ORIGIN) {
-            return Ok(());
-        }
+        let Some(page) = headers.get(ORIGIN) else {
+            return Ok(None);
+        };
         let origin = one(headers, ORIGIN).and_then(WebOrigin::parse).ok_or(Refusal::Origin)?;
         match self.origins.iter().any(|allowed| allowed.covers(&origin)) {
-            true => Ok(()),
+            true => Ok(Some(page.clone())),
             false => Err(Refusal::Origin),
         }
     }
@@ -74,7 +77,9 @@ pub(super) fn one(headers: &HeaderMap, name: axum::http::HeaderName) -> Option<&
 
 pub async fn layer(State(names): State<Arc<Names>>, request: Request, next: Next) -> Response {
     match names.check(request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(None) => next.run(request).await,
+        Ok(Some(page)) if asks_first(&request) => shared_with(page, StatusCode::NO_CONTENT.into_response()),
+        Ok(Some(page)) => shared_with(page, next.run(request).await),
         Err(refusal) => {
             tracing::info!(%refusal, "a request was turned away");
             refusal.response()
@@ -82,10 +87,36 @@ pub async fn layer(State(names): State<Arc<Names>>, request: Request, next: Next
     }
 }
 
+/// A browser asks whether the page may, before it sends what the page wants to.
+fn asks_first(request: &Request) -> bool {
+    request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Lets the browser show an answer to a page that is allowed. Cookies are nothing here, so none are asked for.
+fn shared_with(page: HeaderValue, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, page);
+    headers.append(VARY, HeaderValue::from_static("origin"));
+    for (name, value) in [
+        (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
+        (
+            ACCESS_CONTROL_ALLOW_HEADERS,
+            "accept, authorization, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, mcp-session-id",
+        ),
+        (
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            "mcp-session-id, retry-after, www-authenticate",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::{HeaderName, HeaderValue};
+    use axum::http::HeaderName;
 
     fn names() -> Names {
         Names {
@@ -102,7 +133,7 @@ mod tests {
             .map(|(name, value)| (name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap()));
         let mut map = HeaderMap::new();
         headers.for_each(|(name, value)| _ = map.append(name, value));
-        names().check(&map)
+        names().check(&map).map(drop)
     }
 
     #[test]

@@ -214,8 +214,8 @@ fn initialize() -> Value {
 /// The last message of a body that has an answer.
 fn answer(body: &[u8]) -> Value {
     let text = String::from_utf8_lossy(body);
-    let events = text.lines().filter_map(|line| line.strip_prefix("data: "));
-    let last = events.filter(|data| !data.is_empty()).last().unwrap_or(&text);
+    let mut events = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let last = events.rfind(|data| !data.is_empty()).unwrap_or(&text);
     serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 

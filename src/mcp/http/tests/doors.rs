@@ -24,11 +24,29 @@ async fn a_page_of_another_origin_and_a_name_of_another_host_are_turned_away() {
         );
         assert_eq!(client.status(with("origin", "null")).await, StatusCode::FORBIDDEN);
         assert_eq!(client.status(with("host", "evil.example")).await, StatusCode::FORBIDDEN);
-        assert_eq!(
-            client.status(with("origin", "https://app.example.com")).await,
-            StatusCode::OK
-        );
+        let allowed = with("origin", "https://app.example.com");
+        let (status, headers, _) = client.send(allowed).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(headers["access-control-allow-origin"], "https://app.example.com");
     }
+    // A browser asks before it sends a page's request, and without the page's token.
+    served.token("page");
+    let asks = |origin: &str| {
+        let request = served.client().request("OPTIONS", "/mcp").header("origin", origin);
+        let request = request.header("access-control-request-method", "POST");
+        request.body(Full::default()).unwrap()
+    };
+    let (status, headers, _) = served.client().send(asks("https://app.example.com")).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert!(
+        headers["access-control-allow-headers"]
+            .to_str()
+            .unwrap()
+            .contains("authorization")
+    );
+    let (status, headers, _) = served.client().send(asks("https://evil.example")).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(!headers.contains_key("access-control-allow-origin"));
     served.ended().await;
 }
 

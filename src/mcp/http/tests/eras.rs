@@ -22,6 +22,21 @@ async fn a_client_with_a_session_lists_tools_and_calls_one() {
     served.ended().await;
 }
 
+#[tokio::test]
+async fn progress_comes_before_the_answer_on_the_same_stream() {
+    let served = Served::new().await;
+    let client = served.client().initialized().await;
+    let message = json!({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {
+        "name": "codex", "arguments": {"prompt": "hello"}, "_meta": {"progressToken": "p"},
+    }});
+    let (_, headers, body) = client.send(client.post(&message)).await;
+    assert_eq!(headers["content-type"], "text/event-stream");
+    let text = String::from_utf8_lossy(&body);
+    let (progress, answer) = (text.find("notifications/progress"), text.find("\"structuredContent\""));
+    assert!(progress.is_some() && progress < answer, "{text}");
+    served.ended().await;
+}
+
 /// Each request of 2026-07-28 says all that an earlier era said once.
 async fn modern(client: &Client, method: &str, mut params: Value) -> (StatusCode, HeaderMap, Value) {
     let name = params["name"].as_str().map(str::to_owned);
