@@ -6,7 +6,7 @@
 //! | module | its one job | touches the world? |
 //! |---|---|---|
 //! | [`cli`] | flags, one file a command; prints results | stdout, stderr; engines' short commands (`image`, `demo`) |
-//! | [`mcp`] | the MCP server: tools, progress, stdio | the protocol's stdin and stdout |
+//! | [`mcp`] | the MCP server: tools, progress, stdio, HTTP | the protocol's stdin and stdout, the listening socket |
 //! | [`session`] | one actor a session: launches, runs turns, ends; the only caller of a session's effects | yes, all |
 //! | [`config`] | layers → [`config::Config`], each value knows where it came from | only `config::load` |
 //! | [`host`] | [`host::HostFacts`]: what this machine and its engine are | `host::probe`; `host::packages` (clients, network, cache) |
@@ -23,10 +23,12 @@
 //! | [`durable`] | files that processes share and that outlive the machine's end: locks, whole replacement | the files it is given |
 //! | [`workspace`] | the session's copy of the folder, its diff and how it is brought back; what of a bound folder is protected | files |
 //! | [`scripted_model`] | a Responses API server that plays scenarios, for demo and tests | a loopback socket |
-//! | [`obs`] | tracing to stderr | stderr |
+//! | [`obs`] | tracing to stderr; numbers | stderr |
+//! | [`access`] | who may use the HTTP transport: names and digests of tokens | the file of tokens |
 //! | [`audit`] | the chain of records: written, shown, verified | its files in the state directory |
 //! | [`redact`] | what every text passes before it leaves this process | no |
 
+pub mod access;
 pub mod audit;
 pub mod auth;
 pub mod cli;

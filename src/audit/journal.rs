@@ -187,6 +187,15 @@ impl Journal {
         Ok(sequence)
     }
 
+    /// Whether records can be written: waits until the disk has all that were. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::record`].
+    pub fn check(&self) -> Result<(), NotRecorded> {
+        self.flush()
+    }
+
     fn flush(&self) -> Result<(), NotRecorded> {
         let _one_at_a_time = self.0.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, path) = match &*self.lock() {

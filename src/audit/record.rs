@@ -4,6 +4,7 @@
 //! elsewhere are bounded here; the journal has each of them redacted before it is hashed.
 
 use crate::audit::chain::Digest;
+use crate::config::identity::IdentityName;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -82,7 +83,13 @@ pub enum Actor {
     /// `codex-mcp run`, by whoever runs this process.
     Cli,
     /// An MCP client, by its own word.
-    McpClient { name: String, version: String },
+    McpClient {
+        name: String,
+        version: String,
+        /// The name of the token that it came with: that much is not its own word.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        identity: Option<IdentityName>,
+    },
 }
 
 /// What was asked for, by its shape.
@@ -353,6 +360,7 @@ mod tests {
             actor: Some(Actor::McpClient {
                 name: long,
                 version: "1".into(),
+                identity: None,
             }),
             what: What::ServerEnded,
         };

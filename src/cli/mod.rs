@@ -6,6 +6,7 @@
 //! - [`flags`]: the flags that `serve`, `run` and `plan` share.
 //! - [`serve`], [`run`], [`demo`], [`plan`], [`auth`], [`image`], [`sessions`], [`audit`]: one file a command.
 //! - [`render`], [`json_lines`], [`plan_text`], [`auth_text`], [`audit_text`], [`sessions_text`], [`style`]: what is printed, as data (pure).
+//! - [`token`]: the tokens of the HTTP transport.
 //! - [`table`]: rows as columns (pure).
 //! - [`output`]: prints it.
 //! - [`exit`]: the table of exit codes.
@@ -31,6 +32,7 @@ pub mod sessions;
 pub mod sessions_text;
 pub mod style;
 pub mod table;
+pub mod token;
 
 use crate::codex::overrides::parse_operators;
 use crate::config::{self, Config, ConfigFlags};
@@ -71,6 +73,8 @@ pub enum Command {
     Image(image::ImageArgs),
     /// List, show, continue, stop or remove sessions, and bring back what they changed
     Sessions(sessions::SessionsArgs),
+    /// Add, list or revoke tokens for the HTTP transport
+    Token(token::TokenArgs),
     /// Show what was recorded of past and present sessions, or check that nobody changed it
     Audit(audit::AuditArgs),
 }
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Auth(args) => on_runtime(auth::auth(args)),
         Command::Image(args) => on_runtime(image::image(args)),
         Command::Sessions(args) => on_runtime(sessions::sessions(args)),
+        Command::Token(args) => on_runtime(token::token(args)),
         Command::Audit(args) => on_runtime(audit::audit(args)),
     };
     exit.into()
@@ -199,9 +204,9 @@ mod tests {
     #[test]
     fn flags_of_later_versions_are_errors() {
         for words in [
-            ["serve", "--listen=x"],
+            ["run", "--listen=127.0.0.1:1"],
             ["run", "--profile=x"],
-            ["serve", "--transport=http"],
+            ["serve", "--transport=sse"],
         ] {
             let error = Cli::try_parse_from([&["codex-mcp"], &words[..]].concat()).unwrap_err();
             assert_eq!(error.exit_code(), i32::from(Exit::Usage.code()), "{words:?}");

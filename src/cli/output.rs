@@ -24,6 +24,18 @@ pub fn result(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes to stdout what was made to be shown once, secret or not: whoever asked for it has it nowhere else.
+///
+/// # Errors
+///
+/// Where stdout can't be written, also by a reader that left: then nobody has it.
+pub fn shown_once(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::new(Exit::Internal, format!("can't write to stdout: {error}")))
+}
+
 /// Writes a patch to stdout. For a program byte by byte, since `git apply` takes nothing else; for a person as any other text.
 ///
 /// # Errors

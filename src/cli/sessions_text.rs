@@ -84,6 +84,7 @@ fn value(found: &Found) -> Value {
         "folder": record.start.folder.path().to_string_lossy(),
         "access": record.start.access,
         "askedBy": record.asked_by,
+        "owner": record.owner,
         "created": record.created.to_string(),
         "changed": record.changed.to_string(),
         "turns": record.turns,
@@ -143,7 +144,10 @@ fn details(record: &Record) -> Vec<String> {
             "folder     {}",
             shown(&record.start.folder.path().to_string_lossy(), LINE)
         ),
-        format!("asked by   {}", shown(&record.asked_by, CELL)),
+        match &record.owner {
+            None => format!("asked by   {}", shown(&record.asked_by, CELL)),
+            Some(owner) => format!("asked by   {} with the token {owner}", shown(&record.asked_by, CELL)),
+        },
         format!("created    {}", record.created),
         format!("changed    {}", record.changed),
         format!("turns      {}", record.turns),

@@ -51,13 +51,15 @@ pub const EFFORT: &str = "CODEX_MCP_EFFORT";
 pub const WORKSPACE_MODE: &str = "CODEX_MCP_WORKSPACE_MODE";
 /// `network.allow`, comma-separated.
 pub const NETWORK: &str = "CODEX_MCP_NETWORK";
+/// `http.listen`.
+pub const HTTP_LISTEN: &str = "CODEX_MCP_HTTP_LISTEN";
 /// `log.filter`.
 pub const LOG: &str = "CODEX_MCP_LOG";
 /// `log.format`.
 pub const LOG_FORMAT: &str = "CODEX_MCP_LOG_FORMAT";
 
 /// All of them, in the order of the documentation.
-pub const REGISTRY: [&str; 22] = [
+pub const REGISTRY: [&str; 23] = [
     CONFIG,
     RUNTIME,
     IMAGE,
@@ -78,6 +80,7 @@ pub const REGISTRY: [&str; 22] = [
     EFFORT,
     WORKSPACE_MODE,
     NETWORK,
+    HTTP_LISTEN,
     LOG,
     LOG_FORMAT,
 ];

@@ -117,6 +117,18 @@ pub enum BadValue {
         "a path is absolute or begins with `~/`: what a relative one is relative to would depend on where codex-mcp is started"
     )]
     RelativePath,
+    #[error("is less than 64KiB: an ordinary call would not fit")]
+    BodyTooSmall,
+    #[error("expected an address of this host and a port, such as `127.0.0.1:8931` or `[::1]:8931`")]
+    ListenAddress,
+    #[error(
+        "expected a host as clients name it, perhaps with a port: `mcp.example.com`, `mcp.example.com:8443`, `[::1]`"
+    )]
+    AllowedHost,
+    #[error(
+        "expected scheme, host and perhaps a port (`*`: any), such as `https://app.example.com` or `http://localhost:*`"
+    )]
+    AllowedOrigin,
     #[error("`~/` needs HOME, which is not set")]
     NoHome,
     #[error("expected exactly one of `env = \"NAME\"`, `file = \"/path\"` or `command = [\"program\", \"argument\"]`")]

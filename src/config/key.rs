@@ -104,6 +104,16 @@ pub const NETWORK_BYTES_PER_SECOND: Key = Key::new("network.bytes_per_second");
 pub const NETWORK_CONNECT: Key = Key::new("network.connect");
 pub const NETWORK_IDLE: Key = Key::new("network.idle");
 pub const NETWORK_TOTAL: Key = Key::new("network.total");
+pub const HTTP_LISTEN: Key = Key::new("http.listen")
+    .variable(environment::HTTP_LISTEN)
+    .flag("--listen");
+pub const HTTP_BEHIND_PROXY: Key = Key::new("http.behind_proxy");
+pub const HTTP_ALLOWED_HOSTS: Key = Key::new("http.allowed_hosts");
+pub const HTTP_ALLOWED_ORIGINS: Key = Key::new("http.allowed_origins");
+pub const HTTP_MAX_BODY: Key = Key::new("http.max_body");
+pub const HTTP_CONNECTIONS: Key = Key::new("http.connections");
+pub const HTTP_REQUESTS_PER_SECOND: Key = Key::new("http.requests_per_second");
+pub const HTTP_TOKENS: Key = Key::new("http.tokens");
 pub const SECRET_ENV: Key = Key::new("secrets.*.from.env");
 pub const SECRET_FILE: Key = Key::new("secrets.*.from.file");
 pub const SECRET_COMMAND: Key = Key::new("secrets.*.from.command");
@@ -189,6 +199,14 @@ pub const REGISTRY: &[Key] = &[
     NETWORK_CONNECT,
     NETWORK_IDLE,
     NETWORK_TOTAL,
+    HTTP_LISTEN,
+    HTTP_BEHIND_PROXY,
+    HTTP_ALLOWED_HOSTS,
+    HTTP_ALLOWED_ORIGINS,
+    HTTP_MAX_BODY,
+    HTTP_CONNECTIONS,
+    HTTP_REQUESTS_PER_SECOND,
+    HTTP_TOKENS,
     SECRET_ENV,
     SECRET_FILE,
     SECRET_COMMAND,

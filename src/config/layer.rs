@@ -47,6 +47,7 @@ pub struct Values {
     pub sessions: SessionsValues,
     pub mcp: McpValues,
     pub network: NetworkValues,
+    pub http: HttpValues,
     pub secrets: BTreeMap<Spanned<String>, SecretValues>,
     pub quota: QuotaValues,
     pub audit: AuditValues,
@@ -190,6 +191,19 @@ pub struct NetworkValues {
     pub connect: Option<Spanned<Scalar>>,
     pub idle: Option<Spanned<Scalar>>,
     pub total: Option<Spanned<Scalar>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct HttpValues {
+    pub listen: Option<Spanned<String>>,
+    pub behind_proxy: Option<Spanned<Switch>>,
+    pub allowed_hosts: Option<ListValues>,
+    pub allowed_origins: Option<ListValues>,
+    pub max_body: Option<Spanned<Scalar>>,
+    pub connections: Option<Spanned<Scalar>>,
+    pub requests_per_second: Option<Spanned<Scalar>>,
+    pub tokens: Option<Spanned<String>>,
 }
 
 /// Each item has its own place, and so each rule of a list its own line.
@@ -517,9 +531,10 @@ mod tests {
             let name = key.name.replace('*', "any");
             let value = match key.name.rsplit('.').next() {
                 Some(
-                    "roots" | "models" | "command" | "allow" | "deny" | "from" | "private" | "nameservers" | "no_proxy",
+                    "roots" | "models" | "command" | "allow" | "deny" | "from" | "private" | "nameservers" | "no_proxy"
+                    | "allowed_hosts" | "allowed_origins",
                 ) => "[\"x\"]",
-                Some("unrestricted" | "proxy_resolves") => "true",
+                Some("unrestricted" | "proxy_resolves" | "behind_proxy") => "true",
                 _ => "\"x\"",
             };
             assert!(parse(&format!("{name} = {value}")).is_ok(), "{name}");

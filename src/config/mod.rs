@@ -9,6 +9,7 @@
 //! - [`audit`]: how much of the audit is kept.
 //! - [`moment`]: a moment as people write it.
 //! - [`workspace`]: what a session works on. [`sessions`]: how long it is kept. [`mcp`]: how the server answers. [`quota`]: what may be spent.
+//! - [`http`]: where MCP is served over HTTP. [`identity`]: whose a token is.
 //! - [`secret`]: files that a container sees and this machine's disk does not.
 //! - [`auth`]: by a key, or by the host's ChatGPT login.
 //! - [`proxy`]: the operator's own proxy. [`provider`], [`secret_source`]: a model's provider, and where its key is found.
@@ -28,6 +29,8 @@ pub mod breadth;
 pub mod environment;
 pub mod error;
 pub mod host;
+pub mod http;
+pub mod identity;
 pub mod interpolate;
 pub mod key;
 pub mod layer;
@@ -51,6 +54,7 @@ pub mod url;
 pub mod workspace;
 
 pub use error::ConfigError;
+pub use http::HttpSettings;
 pub use load::load;
 pub use mcp::McpSettings;
 pub use origin::{Origin, Sourced};
@@ -82,6 +86,7 @@ pub struct Config {
     pub sessions: SessionsSettings,
     pub mcp: McpSettings,
     pub network: network::NetworkSettings,
+    pub http: HttpSettings,
     pub secrets: BTreeMap<secret::SecretName, secret::SecretMount>,
     /// Where secrets are staged, in memory. `None`: in the runtime directory of whoever started this process.
     pub secrets_dir: Option<Sourced<PathBuf>>,

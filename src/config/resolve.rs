@@ -5,6 +5,7 @@
 
 use crate::config::environment::Environment;
 use crate::config::error::{BadValue, ConfigError};
+use crate::config::http::ListenAddress;
 use crate::config::key::{self, Key};
 use crate::config::layer::{FileLayer, LayerSource, Scalar, Values};
 use crate::config::name::{Effort, ImageReference, LogFilter};
@@ -22,6 +23,7 @@ use toml::Spanned;
 
 mod audit;
 mod auth;
+mod http;
 mod mcp;
 mod network;
 mod provider;
@@ -75,6 +77,8 @@ pub struct ConfigFlags {
     pub effort: Option<Effort>,
     /// `network.allow`.
     pub network: Option<AllowList>,
+    /// `http.listen`.
+    pub listen: Option<ListenAddress>,
     pub log: Option<LogFilter>,
 }
 
@@ -112,6 +116,7 @@ pub fn resolve(layers: Layers, environment: &Environment, flags: &ConfigFlags) -
         sessions: stack.sessions()?,
         mcp: stack.mcp()?,
         network: stack.network(flags)?,
+        http: stack.http(flags)?,
         secrets: stack.secrets()?,
         secrets_dir: stack.value_of(
             key::SECRETS_DIR,

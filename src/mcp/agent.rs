@@ -3,6 +3,7 @@
 
 use crate::codex::event::ThreadId;
 use crate::codex::prompt::Prompt;
+use crate::config::identity::IdentityName;
 use crate::session::asked::Asked;
 use crate::session::bring_back::BroughtBack;
 use crate::session::by_thread::{Keeping, Summary};
@@ -38,11 +39,15 @@ pub trait Agent: Clone + Send + Sync + 'static {
         asked: Asked,
     ) -> impl Future<Output = Result<Self::Thread, SessionError>> + Send;
 
-    /// Every session that has a thread, the one in which something happened last first.
-    fn list(&self) -> impl Future<Output = Result<Vec<Summary>, SessionError>> + Send;
+    /// Every session that has a thread and that `asker` may know of, the one in which something happened last first.
+    fn list(&self, asker: Option<&IdentityName>) -> impl Future<Output = Result<Vec<Summary>, SessionError>> + Send;
 
     /// One of them.
-    fn look(&self, thread: &ThreadId) -> impl Future<Output = Result<Summary, SessionError>> + Send;
+    fn look(
+        &self,
+        thread: &ThreadId,
+        asker: Option<&IdentityName>,
+    ) -> impl Future<Output = Result<Summary, SessionError>> + Send;
 
     /// What the operator set, as data.
     fn policy(&self) -> Value;
@@ -51,10 +56,19 @@ pub trait Agent: Clone + Send + Sync + 'static {
     fn models(&self) -> Vec<String>;
 
     /// What happened in it, oldest first: the lines of its log.
-    fn log(&self, thread: &ThreadId) -> impl Future<Output = Result<Vec<Value>, SessionError>> + Send;
+    fn log(
+        &self,
+        thread: &ThreadId,
+        asker: Option<&IdentityName>,
+    ) -> impl Future<Output = Result<Vec<Value>, SessionError>> + Send;
 
     /// Ends its container and waits for that. `false`: it had none.
-    fn close(&self, thread: &ThreadId, keeping: Keeping) -> impl Future<Output = Result<bool, SessionError>> + Send;
+    fn close(
+        &self,
+        thread: &ThreadId,
+        keeping: Keeping,
+        asker: Option<&IdentityName>,
+    ) -> impl Future<Output = Result<bool, SessionError>> + Send;
 
     /// What it changed so far. `None`: it works on the folder itself.
     fn changes(
@@ -111,12 +125,12 @@ impl Agent for Sessions {
         Sessions::take_up(self, thread, Losses::Count, asked).await
     }
 
-    async fn list(&self) -> Result<Vec<Summary>, SessionError> {
-        Sessions::summaries(self).await
+    async fn list(&self, asker: Option<&IdentityName>) -> Result<Vec<Summary>, SessionError> {
+        Sessions::summaries(self, asker).await
     }
 
-    async fn look(&self, thread: &ThreadId) -> Result<Summary, SessionError> {
-        Sessions::summary(self, thread).await
+    async fn look(&self, thread: &ThreadId, asker: Option<&IdentityName>) -> Result<Summary, SessionError> {
+        Sessions::summary(self, thread, asker).await
     }
 
     fn policy(&self) -> Value {
@@ -127,12 +141,17 @@ impl Agent for Sessions {
         Sessions::models(self)
     }
 
-    async fn log(&self, thread: &ThreadId) -> Result<Vec<Value>, SessionError> {
-        Sessions::log(self, thread).await
+    async fn log(&self, thread: &ThreadId, asker: Option<&IdentityName>) -> Result<Vec<Value>, SessionError> {
+        Sessions::log(self, thread, asker).await
     }
 
-    async fn close(&self, thread: &ThreadId, keeping: Keeping) -> Result<bool, SessionError> {
-        Sessions::close(self, thread, keeping).await
+    async fn close(
+        &self,
+        thread: &ThreadId,
+        keeping: Keeping,
+        asker: Option<&IdentityName>,
+    ) -> Result<bool, SessionError> {
+        Sessions::close(self, thread, keeping, asker).await
     }
 
     async fn changes(&self, thread: &ThreadId, asked: Asked) -> Result<Option<Changes>, SessionError> {

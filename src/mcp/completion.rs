@@ -14,7 +14,7 @@ pub async fn complete<A: Agent>(turns: &Turns<A>, request: CompleteRequestParams
     let candidates = match (&request.r#ref, argument.name.as_str()) {
         (Reference::Resource(_), "threadId") => {
             // What can't be listed can't be completed either; the client's user then types the id.
-            let summaries = turns.agent.list().await.unwrap_or_default();
+            let summaries = turns.agent.list(turns.identity()).await.unwrap_or_default();
             summaries.iter().map(|summary| summary.thread_id.to_string()).collect()
         }
         (Reference::Prompt(prompt), "model") if PromptName::parse(&prompt.name).is_some() => turns.agent.models(),

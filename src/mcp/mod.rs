@@ -16,12 +16,16 @@
 //! - [`result`]: how a call's end looks to the client; pure.
 //! - [`server`]: rmcp's handler, which only dispatches.
 //! - [`streams`]: this process's stdin and stdout without a blocked runtime.
+//! - [`ending`]: how a server is asked to end, and ends its sessions.
+//! - [`http`]: Streamable HTTP, for several clients at once.
 //! - [`stdio`]: serves one client until end of input or a signal, then ends every session.
 
 pub mod agent;
 pub mod arguments;
 pub mod asking;
 pub mod completion;
+pub mod ending;
+pub mod http;
 pub mod network_argument;
 pub mod progress;
 pub mod prompts;
@@ -37,4 +41,5 @@ pub mod turns;
 #[cfg(test)]
 mod tests;
 
+pub use http::{HttpError, serve_http};
 pub use stdio::{ServeError, serve_stdio};

@@ -2,6 +2,7 @@
 
 use crate::mcp::agent::Agent;
 use crate::mcp::asking::Asker;
+use crate::mcp::http::caller::identity_of;
 use crate::mcp::progress::Notifier;
 use crate::mcp::prompts::PromptName;
 use crate::mcp::resources::subscriptions::{self, Subscribed};
@@ -40,6 +41,11 @@ impl<A: Agent> Server<A> {
         self.turns.ending.clone()
     }
 
+    /// Of whoever makes this request.
+    fn turns(&self, context: &RequestContext<RoleServer>) -> Turns<A> {
+        self.turns.of(identity_of(&context.extensions))
+    }
+
     async fn call(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> CallToolResponse {
         let arguments = request.arguments.unwrap_or_default();
         let Some(tool) = ToolName::parse(&request.name) else {
@@ -51,6 +57,7 @@ impl<A: Agent> Server<A> {
             Ok(answered) => answered,
             Err(not_ours) => return result::failed(not_ours.to_string()).into(),
         };
+        let turns = self.turns(&context);
         let surrounding = CallContext {
             asked: asked(tool.as_str(), &arguments, &context),
             notifier: Notifier::new(context.peer.clone(), context.meta.get_progress_token()),
@@ -58,7 +65,7 @@ impl<A: Agent> Server<A> {
             answered,
             cancelled: context.ct,
         };
-        tool.call(&self.turns, arguments, surrounding).await
+        tool.call(&turns, arguments, surrounding).await
     }
 }
 
@@ -80,6 +87,7 @@ fn asked(tool: &'static str, arguments: &Map<String, Value>, context: &RequestCo
         .map(|(name, value)| (name.clone(), size(value)))
         .collect();
     Asked::by_mcp_client(client, &context.id.to_string(), tool, parameters)
+        .with_identity(identity_of(&context.extensions).cloned())
 }
 
 impl<A: Agent> ServerHandler for Server<A> {
@@ -127,9 +135,9 @@ impl<A: Agent> ServerHandler for Server<A> {
     async fn list_resources(
         &self,
         request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        resources::list(&self.turns, request.and_then(|request| request.cursor)).await
+        resources::list(&self.turns(&context), request.and_then(|request| request.cursor)).await
     }
 
     async fn list_resource_templates(
@@ -146,7 +154,9 @@ impl<A: Agent> ServerHandler for Server<A> {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let asked = asked("resources/read", &Map::new(), &context);
-        Ok(resources::read(&self.turns, &request.uri, asked).await?.into())
+        Ok(resources::read(&self.turns(&context), &request.uri, asked)
+            .await?
+            .into())
     }
 
     async fn subscribe(
@@ -154,7 +164,7 @@ impl<A: Agent> ServerHandler for Server<A> {
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let (changes, ending) = (self.turns.changes(), self.ending());
+        let (changes, ending) = (self.turns(&context).changes(), self.ending());
         self.subscribed.add(request.uri, context.peer, changes, ending)
     }
 
@@ -172,7 +182,8 @@ impl<A: Agent> ServerHandler for Server<A> {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        subscriptions::listen(&context, self.turns.changes(), &self.ending()).await
+        let changes = self.turns(context.request_context()).changes();
+        subscriptions::listen(&context, changes, &self.ending()).await
     }
 
     async fn list_prompts(
@@ -199,9 +210,9 @@ impl<A: Agent> ServerHandler for Server<A> {
     async fn complete(
         &self,
         request: CompleteRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        completion::complete(&self.turns, request).await
+        completion::complete(&self.turns(&context), request).await
     }
 
     /// rmcp hands on here whatever does not fit its types, a `tools/call` whose arguments are no object among them.

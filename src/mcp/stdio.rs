@@ -7,12 +7,13 @@
 
 use crate::config::McpSettings;
 use crate::mcp::agent::Agent;
+use crate::mcp::ending::{end_sessions, ending_signals};
 use crate::mcp::server::Server;
 use crate::mcp::streams;
 use crate::mcp::turns::{Settings, Turns};
 use crate::redact::Redactor;
 use crate::redact::lines::RedactedLines;
-use crate::session::registry::{Sessions, Urgency};
+use crate::session::registry::Sessions;
 use rmcp::RoleServer;
 use rmcp::model::ClientJsonRpcMessage;
 use rmcp::service::{RunningService, RxJsonRpcMessage, ServerInitializeError, TxJsonRpcMessage, serve_server};
@@ -22,7 +23,6 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -51,26 +51,6 @@ pub async fn serve_stdio(sessions: Sessions, settings: &McpSettings) -> Result<(
     let signals = ending_signals().map_err(ServeError::Signals)?;
     let output = RedactedLines::new(streams::stdout(), Redactor::of_process());
     serve(sessions, settings.into(), streams::stdin(), output, signals).await
-}
-
-/// One message for each SIGTERM or SIGINT. Handlers are in place when this returns, so that a signal during a launch
-/// can't kill the process with its default action.
-fn ending_signals() -> io::Result<mpsc::Receiver<()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (sender, receiver) = mpsc::channel(2);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if sender.send(()).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(receiver)
 }
 
 /// Serves one client over any pair of streams. Each message of `asked_to_end` is one request to end.
@@ -144,16 +124,6 @@ where
     stop.cancel();
     let _ = waiting.await;
     Ok(())
-}
-
-/// Ends every session; a further request to end skips the grace periods.
-async fn end_sessions<A: Agent>(agent: &A, asked_to_end: &mut mpsc::Receiver<()>) {
-    let mut graceful = std::pin::pin!(agent.shut_down(Urgency::Graceful));
-    tokio::select! {
-        () = &mut graceful => return,
-        Some(()) = asked_to_end.recv() => {}
-    }
-    tokio::join!(graceful, agent.shut_down(Urgency::Immediate));
 }
 
 /// Tells the rest of the server when the input ends, and keeps out what would end rmcp's handshake.

@@ -13,6 +13,7 @@ use crate::codex::error::{TurnError, TurnErrorKind};
 use crate::codex::event::{Decision, ItemStatus, ThreadId, TurnEnd, TurnEvent, TurnId, TurnOutcome, Usage};
 use crate::codex::prompt::Prompt;
 use crate::config::WorkspaceMode;
+use crate::config::identity::IdentityName;
 use crate::mcp::agent::{Agent, AgentThread};
 use crate::mcp::stdio::{ServeError, serve};
 use crate::mcp::turns::Settings;
@@ -44,9 +45,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Longer than any test waits for a turn.
-const BLOCK: Duration = Duration::from_secs(600);
+pub(super) const BLOCK: Duration = Duration::from_secs(600);
 
-fn settings(block: Duration) -> Settings {
+pub(super) fn settings(block: Duration) -> Settings {
     Settings {
         block,
         ask: Duration::from_secs(60),
@@ -56,7 +57,7 @@ fn settings(block: Duration) -> Settings {
 
 /// What the double was asked to do, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Seen {
+pub(super) enum Seen {
     Started {
         cwd: Option<PathBuf>,
     },
@@ -80,7 +81,21 @@ enum Seen {
 /// Sessions that do what the prompt says: `hang` runs until it is interrupted, `fail` fails, anything else is
 /// answered with itself. A `cwd` of `gate` starts only when [`Scripted::gate`] opens, `refuse` not at all.
 #[derive(Clone)]
-struct Scripted(Arc<Inner>);
+pub(super) struct Scripted(Arc<Inner>);
+
+/// A double, what it is asked to do, and by whom.
+pub(super) fn scripted(stubborn: bool) -> (Scripted, mpsc::UnboundedReceiver<Seen>, Arc<Mutex<Vec<Asked>>>) {
+    let (seen_in, seen) = mpsc::unbounded_channel();
+    let asked = Arc::new(Mutex::default());
+    let agent = Scripted(Arc::new(Inner {
+        seen: seen_in,
+        threads: Mutex::default(),
+        asked: Arc::clone(&asked),
+        gate: Notify::new(),
+        stubborn,
+    }));
+    (agent, seen, asked)
+}
 
 struct Inner {
     seen: mpsc::UnboundedSender<Seen>,
@@ -92,7 +107,7 @@ struct Inner {
 }
 
 #[derive(Clone)]
-struct ScriptedThread {
+pub(super) struct ScriptedThread {
     id: ThreadId,
     report: Arc<LaunchReport>,
     seen: mpsc::UnboundedSender<Seen>,
@@ -153,14 +168,14 @@ impl Agent for Scripted {
         known.ok_or_else(|| SessionError::UnknownThread(thread.clone()))
     }
 
-    async fn list(&self) -> Result<Vec<Summary>, SessionError> {
+    async fn list(&self, _asker: Option<&IdentityName>) -> Result<Vec<Summary>, SessionError> {
         let threads = self.0.threads.lock().expect("threads");
         let mut names: Vec<&String> = threads.keys().collect();
         names.sort();
         Ok(names.into_iter().map(|name| summary(name)).collect())
     }
 
-    async fn look(&self, thread: &ThreadId) -> Result<Summary, SessionError> {
+    async fn look(&self, thread: &ThreadId, _asker: Option<&IdentityName>) -> Result<Summary, SessionError> {
         let known = self.0.threads.lock().expect("threads").contains_key(thread.as_str());
         match known {
             true => Ok(summary(thread.as_str())),
@@ -176,12 +191,17 @@ impl Agent for Scripted {
         vec!["gpt-5.5".to_owned(), "gpt-6".to_owned()]
     }
 
-    async fn log(&self, _thread: &ThreadId) -> Result<Vec<Value>, SessionError> {
+    async fn log(&self, _thread: &ThreadId, _asker: Option<&IdentityName>) -> Result<Vec<Value>, SessionError> {
         Ok(vec![json!({"type": "prompt", "text": "hello"})])
     }
 
-    async fn close(&self, thread: &ThreadId, keeping: Keeping) -> Result<bool, SessionError> {
-        self.look(thread).await?;
+    async fn close(
+        &self,
+        thread: &ThreadId,
+        keeping: Keeping,
+        asker: Option<&IdentityName>,
+    ) -> Result<bool, SessionError> {
+        self.look(thread, asker).await?;
         if keeping == Keeping::Nothing {
             self.0.threads.lock().expect("threads").remove(thread.as_str());
         }
@@ -189,7 +209,7 @@ impl Agent for Scripted {
     }
 
     async fn changes(&self, thread: &ThreadId, _asked: Asked) -> Result<Option<Changes>, SessionError> {
-        self.look(thread).await?;
+        self.look(thread, None).await?;
         Ok(Some(changes()))
     }
 
@@ -200,7 +220,7 @@ impl Agent for Scripted {
         expect_hash: Option<String>,
         _asked: Asked,
     ) -> Result<BroughtBack, SessionError> {
-        self.look(thread).await?;
+        self.look(thread, None).await?;
         let _ = self.0.seen.send(Seen::Applied {
             thread: thread.to_string(),
             really: doing == Doing::Really,
@@ -371,15 +391,7 @@ impl Client {
     }
 
     fn of_server(stubborn: bool, block: Duration) -> Self {
-        let (seen_in, seen) = mpsc::unbounded_channel();
-        let asked = Arc::new(Mutex::default());
-        let agent = Scripted(Arc::new(Inner {
-            seen: seen_in,
-            threads: Mutex::default(),
-            asked: Arc::clone(&asked),
-            gate: Notify::new(),
-            stubborn,
-        }));
+        let (agent, seen, asked) = scripted(stubborn);
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (input, output) = tokio::io::split(theirs);
         let (signals, asked_to_end) = mpsc::channel(2);

@@ -1,5 +1,7 @@
 //! Tracing to stderr. stdout belongs to the protocol or the result, so nothing here may ever write to it, nor anything that
-//! has not passed the [`Redactor`].
+//! has not passed the [`Redactor`]. [`metrics`]: numbers, for whoever asks for them.
+
+pub mod metrics;
 
 use crate::config::name::LogFilter;
 use crate::config::{LogFormat, LogSettings};

@@ -37,6 +37,8 @@ const fn token(begins: &'static str, least: usize) -> Shape {
 pub const SHAPES: &[Shape] = &[
     // OpenAI, OpenRouter, Anthropic and those that followed them.
     token("sk-", 20),
+    // Our own, of the HTTP transport.
+    token("codexmcp_", 60),
     // GitHub.
     token("ghp_", 30),
     token("gho_", 30),

@@ -302,7 +302,7 @@ impl Actor {
             let applied = bring_back::apply(&compared, journal, applying, &cancel).await;
             Some((Some(compared.changes), applied.map_err(|error| error.to_string())))
         };
-        unless_it_ends(&mut self.perils, journal, &self.kept, &cancel, bringing).await
+        self.perils.meanwhile(journal, &self.kept, &cancel, bringing).await
     }
 
     /// As somebody asked for.
@@ -327,7 +327,7 @@ impl Actor {
                     .map(BroughtBack::Applied),
             }
         };
-        let brought = unless_it_ends(&mut self.perils, journal, &self.kept, &cancel, bringing).await;
+        let brought = self.perils.meanwhile(journal, &self.kept, &cancel, bringing).await;
         // Whoever asked may have gone; what was written is on record.
         let _ = reply.send(brought);
     }
@@ -451,25 +451,6 @@ impl Actor {
     async fn why_lost(&mut self, otherwise: String) -> EndReason {
         let settling = tokio::time::timeout(END_SETTLES, self.perils.lost());
         settling.await.unwrap_or_else(|_| EndReason::lost(otherwise))
-    }
-}
-
-/// Works on the host while the container lives. What it is to end for is told again to whoever asks next; what is being written
-/// then is finished.
-async fn unless_it_ends<T>(
-    perils: &mut Perils,
-    journal: &SessionJournal,
-    kept: &Kept,
-    cancel: &CancellationToken,
-    work: impl Future<Output = T>,
-) -> T {
-    tokio::pin!(work);
-    tokio::select! {
-        done = &mut work => done,
-        _ = perils.next(journal, kept) => {
-            cancel.cancel();
-            work.await
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who asked for a session or a turn, and in which shape: what the audit has of a call. It never holds a value.
 
+use crate::config::identity::IdentityName;
 use crate::wire::untrusted::Untrusted;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +12,8 @@ const MAX_NAME: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     pub by: Asker,
+    /// Whose token it came with; `None` where there are none, over stdio, and by the command line.
+    pub identity: Option<IdentityName>,
     /// The MCP request's id: one line, bounded.
     pub request: Option<String>,
     pub tool: &'static str,
@@ -39,6 +42,7 @@ impl Asked {
     pub fn by_command_line(tool: &'static str, parameters: BTreeMap<String, u64>) -> Self {
         Self {
             by: Asker::CommandLine,
+            identity: None,
             request: None,
             tool,
             parameters,
@@ -59,10 +63,17 @@ impl Asked {
                 name: one_line(name),
                 version: one_line(version),
             },
+            identity: None,
             request: Some(one_line(request)),
             tool,
             parameters,
         }
+    }
+
+    /// As asked for by whoever has that token.
+    #[must_use]
+    pub fn with_identity(self, identity: Option<IdentityName>) -> Self {
+        Self { identity, ..self }
     }
 }
 

@@ -1,15 +1,18 @@
 //! What a client does with a session that it names by its thread, whether or not this process has a container for it: looks at it,
 //! ends it, asks for its changes, has them brought to its folder.
 //!
-//! It must never start a container: that is [`Sessions::take_up`].
+//! It must never start a container: that is [`Sessions::take_up`]. Whoever asks sees its own sessions only ([`may_see`]).
 
 use crate::codex::event::{ThreadId, Usage};
 use crate::config::WorkspaceMode;
+use crate::config::identity::IdentityName;
 use crate::plan::identity::{ContainerName, SessionId};
 use crate::plan::request::WorkspaceAccess;
 use crate::session::asked::Asked;
 use crate::session::bring_back::{BringBack, BroughtBack};
 use crate::session::error::SessionError;
+use crate::session::handle::SessionHandle;
+use crate::session::ownership::may_see;
 use crate::session::registry::{Sessions, Urgency};
 use crate::session::store::Found;
 use crate::session::store::StoreError;
@@ -80,30 +83,44 @@ impl Summary {
     }
 }
 
+/// Of one whose record can't be read nobody knows whose it is.
+fn is_seen(found: &Found, asker: Option<&IdentityName>) -> bool {
+    match &found.record {
+        Ok(record) => may_see(asker, record.owner.as_ref()),
+        Err(_) => asker.is_none(),
+    }
+}
+
 impl Sessions {
-    /// All that have a thread, the one in which something happened last first.
-    pub async fn summaries(&self) -> Result<Vec<Summary>, SessionError> {
+    /// All that have a thread and that `asker` may know of, the one in which something happened last first.
+    pub async fn summaries(&self, asker: Option<&IdentityName>) -> Result<Vec<Summary>, SessionError> {
         let found = self.upkeep()?.list().await?;
-        let mut summaries: Vec<Summary> = found.iter().filter_map(Summary::of).collect();
+        let seen = found.iter().filter(|found| is_seen(found, asker));
+        let mut summaries: Vec<Summary> = seen.filter_map(Summary::of).collect();
         summaries.sort_by(|a, b| b.changed.cmp(&a.changed).then_with(|| a.thread_id.cmp(&b.thread_id)));
         Ok(summaries)
     }
 
-    pub async fn summary(&self, thread: &ThreadId) -> Result<Summary, SessionError> {
-        let found = self.found(thread).await?;
+    pub async fn summary(&self, thread: &ThreadId, asker: Option<&IdentityName>) -> Result<Summary, SessionError> {
+        let found = self.found(thread, asker).await?;
         Summary::of(&found).ok_or_else(|| SessionError::UnknownThread(thread.clone()))
     }
 
     /// What happened in it, oldest first: the lines of its log.
-    pub async fn log(&self, thread: &ThreadId) -> Result<Vec<Value>, SessionError> {
-        let session = self.found(thread).await?.session;
+    pub async fn log(&self, thread: &ThreadId, asker: Option<&IdentityName>) -> Result<Vec<Value>, SessionError> {
+        let session = self.found(thread, asker).await?.session;
         Ok(self.upkeep()?.logs(session.as_str()).await?)
     }
 
     /// Ends its container, wherever that is, and waits for it. `false`: it had none.
-    pub async fn close(&self, thread: &ThreadId, keeping: Keeping) -> Result<bool, SessionError> {
-        let (upkeep, session) = (self.upkeep()?, self.found(thread).await?.session);
-        let had_one = match self.find(thread) {
+    pub async fn close(
+        &self,
+        thread: &ThreadId,
+        keeping: Keeping,
+        asker: Option<&IdentityName>,
+    ) -> Result<bool, SessionError> {
+        let (upkeep, session) = (self.upkeep()?, self.found(thread, asker).await?.session);
+        let had_one = match self.find_for(thread, asker) {
             Some(handle) => {
                 handle.stop(Urgency::Graceful).await;
                 true
@@ -122,10 +139,11 @@ impl Sessions {
 
     /// What it changed so far. `None`: it works on the folder itself.
     pub async fn changes_of(&self, thread: &ThreadId, asked: Asked) -> Result<Option<Changes>, SessionError> {
-        if let Some(handle) = self.find(thread) {
+        let asker = asked.identity.clone();
+        if let Some(handle) = self.find_for(thread, asker.as_ref()) {
             return handle.changes(&CancellationToken::new()).await;
         }
-        let session = self.found(thread).await?.session;
+        let session = self.found(thread, asker.as_ref()).await?.session;
         match self.bring_back()?.changes(session.as_str(), asked).await {
             Ok(changes) => Ok(Some(changes)),
             Err(SessionError::NothingCompared) => Ok(None),
@@ -141,14 +159,15 @@ impl Sessions {
         expect_hash: Option<String>,
         asked: Asked,
     ) -> Result<BroughtBack, SessionError> {
-        if let Some(handle) = self.find(thread) {
+        let asker = asked.identity.clone();
+        if let Some(handle) = self.find_for(thread, asker.as_ref()) {
             match handle.bring_back(doing, expect_hash.clone()).await {
                 // It ended meanwhile, and is nobody's.
                 Err(SessionError::NotBegun(_)) => {}
                 brought => return brought,
             }
         }
-        let session = self.found(thread).await?.session;
+        let session = self.found(thread, asker.as_ref()).await?.session;
         let applying = Applying {
             consent: Consent::Explicit,
             expect_hash: expect_hash.as_deref(),
@@ -187,11 +206,16 @@ impl Sessions {
         models
     }
 
-    async fn found(&self, thread: &ThreadId) -> Result<Found, SessionError> {
+    /// Somebody else's is none.
+    fn find_for(&self, thread: &ThreadId, asker: Option<&IdentityName>) -> Option<SessionHandle> {
+        self.find(thread).filter(|handle| may_see(asker, handle.owner()))
+    }
+
+    async fn found(&self, thread: &ThreadId, asker: Option<&IdentityName>) -> Result<Found, SessionError> {
         let unknown = || SessionError::UnknownThread(thread.clone());
         match self.upkeep()?.show(thread.as_str()).await {
             // It takes beginnings of ids as well, which name a thread for a person only.
-            Ok(found) if found.is_thread(thread) => Ok(found),
+            Ok(found) if found.is_thread(thread) && is_seen(&found, asker) => Ok(found),
             Ok(_) | Err(UpkeepError::Store(StoreError::Unknown(_) | StoreError::Ambiguous { .. })) => Err(unknown()),
             Err(error) => Err(error.into()),
         }

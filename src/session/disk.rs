@@ -325,7 +325,7 @@ fn joined<T>(ended: Result<Result<T, Uncountable>, tokio::task::JoinError>) -> R
     clippy::useless_conversion,
     reason = "the kernel's counts are narrower on other targets"
 )]
-fn free(stat: &nix::sys::statvfs::Statvfs) -> u64 {
+pub(super) fn free(stat: &nix::sys::statvfs::Statvfs) -> u64 {
     u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size()))
 }
 

@@ -4,6 +4,7 @@ use crate::audit::record::HandedTo;
 use crate::codex::event::ThreadId;
 use crate::codex::prompt::Prompt;
 use crate::config::WorkspaceMode;
+use crate::config::identity::IdentityName;
 use crate::plan::identity::SessionId;
 use crate::plan::launch::Unenforced;
 use crate::plan::proof::ProvenLimit;
@@ -53,6 +54,8 @@ pub struct SessionHandle(Arc<Shared>);
 
 pub(super) struct Shared {
     pub thread: ThreadId,
+    /// Whose it is, where it was begun with a token.
+    pub owner: Option<IdentityName>,
     pub report: LaunchReport,
     pub orders: mpsc::Sender<Order>,
     /// `None` while the container is to live.
@@ -70,6 +73,10 @@ impl SessionHandle {
 
     pub fn thread(&self) -> &ThreadId {
         &self.0.thread
+    }
+
+    pub fn owner(&self) -> Option<&IdentityName> {
+        self.0.owner.as_ref()
     }
 
     pub fn report(&self) -> &LaunchReport {

@@ -20,6 +20,7 @@ use crate::config::target::Target;
 use crate::config::{Config, Sourced};
 use crate::egress::{Denial, Unwitnessed, Witness};
 use crate::engine::argv;
+use crate::obs::metrics::{self, LimitHit, Metrics};
 use crate::plan::identity::SessionId;
 use crate::plan::launch::LaunchPlan;
 use crate::plan::proof::Proof;
@@ -172,6 +173,13 @@ impl SessionJournal {
             Ok(end) => (Some(end.turn.clone()), outcome(&end.outcome)),
             Err(outcome) => (None, outcome),
         };
+        Metrics::of_process().turns.count(match outcome {
+            Outcome::Completed => metrics::Turn::Completed,
+            Outcome::Interrupted => metrics::Turn::Interrupted,
+            Outcome::Failed => metrics::Turn::Failed,
+            Outcome::Refused => metrics::Turn::Refused,
+            Outcome::SessionOver => metrics::Turn::SessionOver,
+        });
         let mut state = self.lock();
         let repeats = state.told.take();
         let what = What::TurnEnded {
@@ -242,10 +250,12 @@ impl SessionJournal {
 
     /// The session never came to a thread.
     pub async fn not_started(&self, error: &SessionError) {
+        Metrics::of_process().ends.count(metrics::End::NotStarted);
         self.over(Cause::NotStarted, error.to_string()).await;
     }
 
     pub async fn ended(&self, reason: &EndReason) {
+        count_end(reason);
         let cause = match reason {
             EndReason::Stopped | EndReason::ServerEnded => Cause::Stopped,
             EndReason::GivenUp => Cause::Abandoned,
@@ -357,6 +367,7 @@ fn actor(asked: &Asked) -> Actor {
         Asker::McpClient { name, version } => Actor::McpClient {
             name: name.clone(),
             version: version.clone(),
+            identity: asked.identity.clone(),
         },
     }
 }
@@ -366,6 +377,26 @@ fn call(asked: &Asked) -> Call {
         tool: asked.tool.to_owned(),
         parameters: asked.parameters.clone(),
     }
+}
+
+fn count_end(reason: &EndReason) {
+    use metrics::End;
+    let metrics = Metrics::of_process();
+    metrics.ends.count(match reason {
+        EndReason::Stopped | EndReason::ServerEnded => End::Stopped,
+        EndReason::GivenUp => End::Abandoned,
+        EndReason::Idle { .. } => End::Idle,
+        EndReason::WallClock { .. } => {
+            metrics.limits.count(LimitHit::WallClock);
+            End::WallClock
+        }
+        EndReason::DiskLimit { .. } => {
+            metrics.limits.count(LimitHit::Disk);
+            End::DiskLimit
+        }
+        EndReason::Lost { .. } => End::Lost,
+        EndReason::Unaudited(_) => End::Unaudited,
+    });
 }
 
 fn outcome(outcome: &TurnOutcome) -> Outcome {
@@ -385,6 +416,7 @@ fn warn_if_lost(written: Result<(), NotRecorded>) {
 
 impl Witness for SessionJournal {
     fn allowed(&self, target: &Target, rule: &Sourced<Rule>) -> Result<(), Unwitnessed> {
+        Metrics::of_process().egress.count(metrics::Verdict::Allowed);
         let mut state = self.lock();
         let target = target.to_string();
         let rule = format!("`{}` ({})", rule.value, rule.origin);
@@ -395,6 +427,7 @@ impl Witness for SessionJournal {
     }
 
     fn denied(&self, denial: &Denial) {
+        Metrics::of_process().egress.count(metrics::Verdict::Denied);
         let mut state = self.lock();
         let target = denial.target.as_ref().map(ToString::to_string);
         let rule = denial.rule();

@@ -7,6 +7,7 @@ use crate::auth::broker::{SessionBroker, SessionTerms};
 use crate::codex::client::{Client, Events, StartedThread};
 use crate::codex::overrides::parse_operators;
 use crate::codex::settings::{self, SessionConfig};
+use crate::config::identity::IdentityName;
 use crate::config::quantity::ModelId;
 use crate::config::{Config, WorkspaceMode};
 use crate::dial::trust;
@@ -55,7 +56,10 @@ pub struct Launching {
 /// The session that a container is for.
 pub enum Begun {
     /// None of it is there yet.
-    New { asked_by: String },
+    New {
+        asked_by: String,
+        owner: Option<IdentityName>,
+    },
     /// It is this process's already.
     Resumed(Box<StoredSession>),
 }
@@ -191,8 +195,11 @@ async fn take(
             source,
         };
         room::take(&store, &id.clone(), &config.quota.sessions, || match session {
-            Begun::New { asked_by } => {
-                let record = Record::begin(id, asked_by, start, now());
+            Begun::New { asked_by, owner } => {
+                let record = Record {
+                    owner,
+                    ..Record::begin(id, asked_by, start, now())
+                };
                 Ok(Kept::new(store.create(record)?))
             }
             Begun::Resumed(mut stored) => {

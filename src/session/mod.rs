@@ -26,6 +26,8 @@
 //! - [`bring_back`]: brings changes to the user's folder, on record.
 //! - [`by_thread`]: what a client does with a session that it names by its thread.
 //! - [`store`]: sessions on disk: they outlive containers and servers.
+//! - [`ownership`]: whose a session is, and who may know of it (pure).
+//! - [`readiness`]: whether a session could be started now.
 //! - [`parking`]: what becomes of a session without a container (pure).
 //! - [`upkeep`]: what is done to sessions without a container; [`retention`] (pure) says which are too old or too much.
 //! - [`transcript`]: the log of what happened in a session.
@@ -57,10 +59,12 @@ pub mod handle;
 pub mod journal;
 pub mod launch;
 pub mod order;
+pub mod ownership;
 pub mod parking;
 mod perils;
 pub mod questions;
 pub mod quota;
+pub mod readiness;
 pub mod reconcile;
 mod recover;
 pub mod registry;

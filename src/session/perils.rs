@@ -2,6 +2,7 @@
 //!
 //! It must never end anything itself: that is [`crate::session::actor`]'s.
 
+use crate::obs::metrics::{LimitHit, Metrics};
 use crate::session::container::Container;
 use crate::session::disk::DiskWatch;
 use crate::session::error::EndReason;
@@ -15,6 +16,7 @@ use crate::wire::contract::ProcessEnd;
 use crate::wire::link::Ending;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// How long the guest may take to tell what was used; what it told last is taken then.
 const MEASURING: Duration = Duration::from_millis(500);
@@ -31,6 +33,25 @@ pub(super) struct Perils {
 }
 
 impl Perils {
+    /// Works on the host while the container lives. What it is to end for is told again to whoever asks next; what is being written
+    /// then is finished.
+    pub async fn meanwhile<T>(
+        &mut self,
+        journal: &SessionJournal,
+        kept: &Kept,
+        cancel: &CancellationToken,
+        work: impl Future<Output = T>,
+    ) -> T {
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => done,
+            _ = self.next(journal, kept) => {
+                cancel.cancel();
+                work.await
+            }
+        }
+    }
+
     /// Waits for whatever ends the container, and says what it was. May be dropped and asked again.
     pub async fn next(&mut self, journal: &SessionJournal, kept: &Kept) -> EndReason {
         let Self {
@@ -74,6 +95,7 @@ impl Perils {
             1 => "a process inside was".to_owned(),
             more => format!("{more} processes inside were"),
         };
+        Metrics::of_process().limits.count(LimitHit::Memory);
         self.kills_told = kills;
         Some(format!("{killed} {}", self.container.memory_limit_reached()))
     }

@@ -184,6 +184,11 @@ impl Sessions {
         self.0.ground.get_or_try_init(find).await.cloned()
     }
 
+    /// Where the machine was looked at already.
+    pub(super) fn found_ground(&self) -> Option<Arc<Ground>> {
+        self.0.ground.get().cloned()
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<ThreadId, SessionHandle>> {
         // The map is whole at every point where a holder could panic.
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)

@@ -20,7 +20,8 @@ pub fn take<T>(
     let found = store.listed()?;
     let others = found.iter().filter(|found| found.session != *session);
     let live: Vec<_> = others.filter_map(live).collect();
-    quota::check_sessions(&live, limit).map_err(|spent| QuotaError::Spent(Box::new(spent)))?;
+    let met = quota::check_sessions(&live, limit).map_err(|spent| QuotaError::Spent(Box::new(spent)));
+    quota::counted(met)?;
     begin()
 }
 

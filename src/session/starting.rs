@@ -2,17 +2,19 @@
 
 use crate::codex::client::NetworkAccess;
 use crate::codex::event::ThreadId;
+use crate::obs::metrics::{Launch, Metrics};
 use crate::redact::Redactor;
 use crate::session::actor::{Actor, Bounds, QUEUE};
 use crate::session::asked::Asked;
 use crate::session::blocking::blocking;
 use crate::session::copying::Copying;
 use crate::session::decide;
-use crate::session::error::SessionError;
+use crate::session::error::{SessionError, SessionErrorKind};
 use crate::session::ground::Ground;
 use crate::session::handle::{LaunchReport, SessionHandle, Shared};
 use crate::session::journal::SessionJournal;
 use crate::session::launch::{self, Begun, Launched, Launching, UpInside};
+use crate::session::ownership::may_see;
 use crate::session::parking::{self, Resumption};
 use crate::session::perils::Perils;
 use crate::session::quota::Quota;
@@ -27,6 +29,7 @@ use crate::session::transcript::{Line, Transcript};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +60,9 @@ impl Sessions {
         // One at a time: a second caller finds what the first one launched.
         let place = self.0.resuming.of(thread);
         let _mine = place.lock().await;
-        if let Some(handle) = self.find(thread) {
+        // Somebody else's is looked for as one that is not there, which takes as long.
+        let mine = |handle: &SessionHandle| may_see(asked.identity.as_ref(), handle.owner());
+        if let Some(handle) = self.find(thread).filter(mine) {
             return Ok(handle);
         }
         let thread = thread.clone();
@@ -81,10 +86,13 @@ impl Sessions {
         if self.0.stop.borrow().is_some() {
             return Err(SessionError::ShuttingDown);
         }
+        let begun = Instant::now();
         let launching = self.0.tasks.spawn(launch(self.clone(), give_up));
-        launching
+        let launched = launching
             .await
-            .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
+            .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()));
+        count_launch(&launched, begun.elapsed());
+        launched
     }
 
     async fn begin(
@@ -104,11 +112,11 @@ impl Sessions {
         let (ground, decided) = deciding.await?;
         ground.quota.admit_session().await?;
         let counted = Counted(Some(ground.quota.clone()));
-        let asked_by = asked.by.to_string();
+        let (asked_by, owner) = (asked.by.to_string(), asked.identity.clone());
         let launching = Launching {
             journal: SessionJournal::new(audit, decided.plan.session.clone(), asked, 0),
             store: ground.store(),
-            session: Begun::New { asked_by },
+            session: Begun::New { asked_by, owner },
             copying,
             start,
             decided,
@@ -129,9 +137,10 @@ impl Sessions {
         let ground = self.ground().await?;
         let store = ground.store();
         let wanted = thread.clone();
+        let asker = asked.identity.clone();
         let restarts = self.0.config.sessions.restarts.value;
         let stored = blocking(move || {
-            let session = store.of_thread(&wanted)?;
+            let session = store.of_thread_for(&wanted, asker.as_ref())?;
             let session = session.ok_or(SessionError::UnknownThread(wanted))?;
             let mut stored = store.open_soon(&session)?;
             let root = stored.directory.root();
@@ -261,6 +270,7 @@ impl Sessions {
             .as_ref()
             .and_then(|record| record.thread.clone())
             .map_or(thread.thread.clone(), |thread| thread.id);
+        let owner = record.as_ref().and_then(|record| record.owner.clone());
         let mut transcript = Transcript::append_to(kept.root(), Redactor::of_process());
         transcript.note(
             None,
@@ -312,6 +322,7 @@ impl Sessions {
         };
         let handle = SessionHandle::new(Shared {
             thread: known_as.clone(),
+            owner,
             report,
             orders: order,
             stop,
@@ -353,6 +364,26 @@ impl Sessions {
         }
         Ok(())
     }
+}
+
+fn count_launch(launched: &Result<SessionHandle, SessionError>, took: Duration) {
+    let metrics = Metrics::of_process();
+    metrics.launches.count(match launched {
+        Ok(_) => {
+            metrics.launch_seconds.observe(took);
+            Launch::Up
+        }
+        Err(error) => match error.kind() {
+            SessionErrorKind::Input => Launch::Input,
+            SessionErrorKind::Configuration => Launch::Configuration,
+            SessionErrorKind::Engine => Launch::Engine,
+            SessionErrorKind::Image => Launch::Image,
+            SessionErrorKind::Refused => Launch::Refused,
+            SessionErrorKind::Provider => Launch::Provider,
+            SessionErrorKind::Lost => Launch::Lost,
+            SessionErrorKind::Internal => Launch::Internal,
+        },
+    });
 }
 
 /// A session that was counted, and is taken off the day's count again unless it comes up.

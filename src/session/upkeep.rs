@@ -320,7 +320,7 @@ fn size_of(path: &Path) -> u64 {
 }
 
 /// What can be said of a session in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// A server has it, and a container for it.
@@ -340,6 +340,16 @@ pub enum Standing {
 }
 
 impl Standing {
+    pub const ALL: [Self; 7] = [
+        Self::Live,
+        Self::Parked,
+        Self::Failed,
+        Self::Orphaned,
+        Self::Damaged,
+        Self::Newer,
+        Self::Unreadable,
+    ];
+
     pub fn of(found: &Found) -> Self {
         match (&found.record, &found.holder) {
             (Err(RecordFlaw::Newer { .. }), _) => Self::Newer,

@@ -14,4 +14,5 @@ mod auth_status;
 mod chatgpt;
 mod chatgpt_login;
 mod command_line;
+mod http;
 mod redaction;

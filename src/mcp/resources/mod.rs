@@ -35,7 +35,11 @@ pub async fn list<A: Agent>(turns: &Turns<A>, cursor: Option<String>) -> Result<
             .parse::<usize>()
             .map_err(|_| ErrorData::invalid_params("the cursor is none of this server's", None))?,
     };
-    let summaries = turns.agent.list().await.map_err(|error| internal(&error))?;
+    let summaries = turns
+        .agent
+        .list(turns.identity())
+        .await
+        .map_err(|error| internal(&error))?;
     let fixed = [
         Resource::new(Address::Sessions.to_string(), "sessions")
             .with_title("Sessions")
@@ -111,13 +115,13 @@ pub async fn read<A: Agent>(turns: &Turns<A>, uri: &str, asked: Asked) -> Result
     };
     let (text, mime) = match &address {
         Address::Sessions => {
-            let summaries = turns.agent.list().await.map_err(failed)?;
+            let summaries = turns.agent.list(turns.identity()).await.map_err(failed)?;
             (pages(&summaries, 0, |_| None), JSON)
         }
         Address::Policy => (format!("{:#}", turns.agent.policy()), JSON),
         Address::Thread { thread, part, from } => match part {
             Part::State => {
-                let summary = turns.agent.look(thread).await.map_err(failed)?;
+                let summary = turns.agent.look(thread, turns.identity()).await.map_err(failed)?;
                 let seen = turns.look(thread, None);
                 let under_way = seen.map_or(0, |seen| seen.under_way);
                 let links = [Part::Transcript, Part::Diff].map(|part| Address::thread(thread, part).to_string());
@@ -130,7 +134,7 @@ pub async fn read<A: Agent>(turns: &Turns<A>, uri: &str, asked: Asked) -> Result
                 )
             }
             Part::Transcript => {
-                let lines = turns.agent.log(thread).await.map_err(failed)?;
+                let lines = turns.agent.log(thread, turns.identity()).await.map_err(failed)?;
                 let next = |from| Some(Address::page(thread, Part::Transcript, from).to_string());
                 (pages(&lines, *from, next), JSON)
             }

@@ -61,7 +61,7 @@ async fn a_client_that_can_not_ask_gets_the_operators_answer() {
     );
 }
 
-fn modern(tool: &str, arguments: Value) -> Value {
+fn modern(tool: &str, arguments: &Value) -> Value {
     json!({"name": tool, "arguments": arguments, "_meta": {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
@@ -74,10 +74,7 @@ async fn since_2026_a_result_asks_and_the_next_call_answers() {
     for tool in ["codex", "codex-status"] {
         let mut client = Client::silent(false);
         let arguments = json!({"prompt": "ask"});
-        let asks = client
-            .request("call", "tools/call", modern("codex", arguments.clone()))
-            .await["result"]
-            .clone();
+        let asks = client.request("call", "tools/call", modern("codex", &arguments)).await["result"].clone();
         assert_eq!(asks["resultType"], "input_required", "{asks}");
         let message = &asks["inputRequests"]["approval"]["params"]["message"];
         assert!(message.as_str().expect("a message").contains("make"), "{asks}");
@@ -86,13 +83,13 @@ async fn since_2026_a_result_asks_and_the_next_call_answers() {
             "codex" => arguments,
             _ => json!({"threadId": "thread-1"}),
         };
-        let mut forged = modern(tool, arguments.clone());
+        let mut forged = modern(tool, &arguments);
         forged["requestState"] = json!("rs1.AAAA");
         forged["inputResponses"] = json!({"approval": {"action": "accept"}});
         let refused = client.request("call", "tools/call", forged).await["result"].clone();
         assert_eq!(refused["isError"], true, "{refused}");
 
-        let mut retried = modern(tool, arguments);
+        let mut retried = modern(tool, &arguments);
         retried["requestState"] = asks["requestState"].clone();
         retried["inputResponses"] = json!({"approval": {"action": "accept"}});
         let done = client.request("call", "tools/call", retried.clone()).await["result"].clone();

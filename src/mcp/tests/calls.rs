@@ -191,6 +191,7 @@ async fn a_session_learns_who_asked_and_in_which_shape() {
                 name: "test".into(),
                 version: "1".into()
             },
+            identity: None,
             request: Some("call-7".into()),
             tool: "codex",
             parameters: [("config", 25), ("prompt", 6), ("sandbox", 9)]

@@ -60,7 +60,7 @@ pub fn parse(arguments: Map<String, Value>) -> Result<CloseCall, ArgumentError> 
 
 pub async fn call<A: Agent>(turns: &Turns<A>, call: CloseCall) -> Result<CallToolResult, ArgumentError> {
     let CloseCall { thread, keeping } = call;
-    let had_one = match turns.agent.close(&thread, keeping).await {
+    let had_one = match turns.agent.close(&thread, keeping, turns.identity()).await {
         Ok(had_one) => had_one,
         Err(error) => return Ok(result::of_thread(&thread, &error)),
     };

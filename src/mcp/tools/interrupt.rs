@@ -41,7 +41,7 @@ pub fn parse(arguments: Map<String, Value>) -> Result<ThreadId, ArgumentError> {
 pub async fn call<A: Agent>(turns: &Turns<A>, thread: ThreadId) -> Result<CallToolResult, ArgumentError> {
     let interrupted = turns.interrupt(&thread);
     if interrupted == 0
-        && let Err(error) = turns.agent.look(&thread).await
+        && let Err(error) = turns.agent.look(&thread, turns.identity()).await
     {
         return Ok(result::of_thread(&thread, &error));
     }

@@ -76,7 +76,7 @@ pub fn parse(arguments: Map<String, Value>) -> Result<SessionsCall, ArgumentErro
 }
 
 pub async fn call<A: Agent>(turns: &Turns<A>, call: SessionsCall) -> Result<CallToolResult, ArgumentError> {
-    let all = match turns.agent.list().await {
+    let all = match turns.agent.list(turns.identity()).await {
         Ok(all) => all,
         Err(error) => return Ok(result::failed(error.to_string())),
     };

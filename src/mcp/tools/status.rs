@@ -156,7 +156,7 @@ pub async fn call<A: Agent>(
             Followed::ServerEnding(_) => return Ok(result::server_ending(None).into()),
         }
     }
-    let summary = turns.agent.look(&thread).await;
+    let summary = turns.agent.look(&thread, turns.identity()).await;
     let seen = turns.look(&thread, cursor);
     Ok(match summary {
         Ok(summary) => told(&summary, seen.as_ref()).into(),

@@ -16,6 +16,7 @@ pub mod work;
 
 use crate::codex::event::{Decision, ThreadId};
 use crate::config::McpSettings;
+use crate::config::identity::IdentityName;
 use crate::config::mcp::Unasked;
 use crate::mcp::agent::Agent;
 use crate::mcp::asking::{Answered, Sealer};
@@ -44,7 +45,12 @@ pub struct Turns<A> {
     pub ending: CancellationToken,
     pub settings: Settings,
     pub sealer: Arc<Sealer>,
+    /// Whose these are; `None`: the user's of this machine.
+    identity: Option<IdentityName>,
     board: Arc<Board>,
+    /// One for each identity that came: what is on one, no other ever sees.
+    boards: Arc<Mutex<HashMap<Option<IdentityName>, Arc<Board>>>>,
+    epoch: u32,
 }
 
 /// What the operator set (`[mcp]`).
@@ -78,6 +84,9 @@ impl<A: Clone> Clone for Turns<A> {
             ending: self.ending.clone(),
             settings: self.settings,
             sealer: Arc::clone(&self.sealer),
+            identity: self.identity.clone(),
+            boards: Arc::clone(&self.boards),
+            epoch: self.epoch,
             board: Arc::clone(&self.board),
         }
     }
@@ -126,20 +135,46 @@ pub struct Seen {
     pub last: Option<Arc<CallToolResult>>,
 }
 
-impl<A: Agent> Turns<A> {
+impl<A: Clone> Turns<A> {
     /// # Errors
     /// Where there are no random bytes to be had.
     pub fn new(agent: A, ending: CancellationToken, settings: Settings) -> Result<Self, getrandom::Error> {
+        // Another in each server: a cursor of one means nothing in the next.
+        let epoch = getrandom::u32()?;
+        let board = Arc::new(Board::new(epoch));
         Ok(Self {
             agent,
             ending,
             settings,
             sealer: Arc::new(Sealer::new()?),
-            // Another in each server: a cursor of one means nothing in the next.
-            board: Arc::new(Board::new(getrandom::u32()?)),
+            identity: None,
+            boards: Arc::new(Mutex::new(HashMap::from([(None, Arc::clone(&board))]))),
+            board,
+            epoch,
         })
     }
 
+    /// The turns of one identity; there are no more of them than tokens.
+    pub fn of(&self, identity: Option<&IdentityName>) -> Self {
+        let board = {
+            // The map is whole at every point where a holder could panic.
+            let mut boards = self.boards.lock().unwrap_or_else(PoisonError::into_inner);
+            let board = boards.entry(identity.cloned());
+            Arc::clone(board.or_insert_with(|| Arc::new(Board::new(self.epoch))))
+        };
+        Self {
+            identity: identity.cloned(),
+            board,
+            ..self.clone()
+        }
+    }
+
+    pub fn identity(&self) -> Option<&IdentityName> {
+        self.identity.as_ref()
+    }
+}
+
+impl<A: Agent> Turns<A> {
     /// Begins a turn. It goes on when what is returned is dropped.
     pub fn begin(&self, asking: Asking, asked: Asked) -> Begun {
         let (begun, task) = work::prepare(
@@ -153,7 +188,9 @@ impl<A: Agent> Turns<A> {
         tokio::spawn(task);
         begun
     }
+}
 
+impl<A> Turns<A> {
     /// `None`: this server has heard nothing of it.
     pub fn look(&self, thread: &ThreadId, since: Option<log::Cursor>) -> Option<Seen> {
         self.board.look(thread, since)
@@ -335,6 +372,32 @@ mod tests {
         assert!(board.look(&thread(1), None).is_none());
         assert!(board.look(&thread(2), None).is_some());
         assert!(board.look(&thread(MOST_THREADS), None).is_some());
+    }
+
+    #[test]
+    fn what_is_on_ones_board_no_other_identity_sees() {
+        let identities: [IdentityName; 2] = ["ci", "other"].map(|name| name.parse().expect("a name"));
+        let turns = Turns::new((), CancellationToken::new(), Settings::from_seconds(1)).expect("random bytes");
+        let [mine, theirs] = identities.map(|identity| turns.of(Some(&identity)));
+        let (work, _) = Work::idle();
+        mine.board.took_up(&thread(1), &work);
+        assert!(mine.is_busy(&thread(1)));
+        assert!(mine.of(mine.identity()).attend(&thread(1)).is_some());
+        for other in [&theirs, &turns] {
+            assert!(!other.is_busy(&thread(1)));
+            assert!(other.look(&thread(1), None).is_none());
+            assert_eq!(other.interrupt(&thread(1)), 0);
+        }
+    }
+
+    impl Settings {
+        fn from_seconds(seconds: u64) -> Self {
+            Self {
+                block: Duration::from_secs(seconds),
+                ask: Duration::from_secs(seconds),
+                unasked: Decision::Declined,
+            }
+        }
     }
 
     #[test]

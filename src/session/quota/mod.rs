@@ -21,6 +21,7 @@ use crate::auth::broker::purse::{Purse, Refused};
 use crate::auth::broker::usage::Tokens;
 use crate::config::QuotaSettings;
 use crate::egress::allowance::{Allowance, UsedUp};
+use crate::obs::metrics::{LimitHit, Metrics, TokenKind};
 use book::{Book, Uncounted};
 use bound::{Ask, Bounds, FOR_A_TURN};
 use count::{Counts, millis};
@@ -79,19 +80,19 @@ impl Quota {
 
     /// Counts a session that begins, where its first turn may.
     pub async fn admit_session(&self) -> Result<(), QuotaError> {
-        self.keeper.admit(Ask::Session).await
+        counted(self.keeper.admit(Ask::Session).await)
     }
 
     /// Whether a session that comes back may have a turn: no container is started for one that may not. Nothing is counted, because
     /// the session began once.
     pub async fn admit_resumption(&self, spent: &SessionSpent) -> Result<(), QuotaError> {
         self.may_turn(spent)?;
-        self.keeper.admit(Ask::Resumption).await
+        counted(self.keeper.admit(Ask::Resumption).await)
     }
 
     fn may_turn(&self, spent: &SessionSpent) -> Result<(), QuotaError> {
         match self.session.spent(&spent.counts(), FOR_A_TURN) {
-            Some(met) => Err(QuotaError::Spent(Box::new(Spent::of_session(met)))),
+            Some(met) => counted(Err(QuotaError::Spent(Box::new(Spent::of_session(met))))),
             None => Ok(()),
         }
     }
@@ -104,7 +105,7 @@ impl Quota {
     /// Counts a turn that begins; its time runs from here. `spent` is the session's, without this turn.
     pub async fn admit_turn(&self, spent: &SessionSpent) -> Result<TurnTicket, QuotaError> {
         self.may_turn(spent)?;
-        self.keeper.admit(Ask::Turn).await?;
+        counted(self.keeper.admit(Ask::Turn).await)?;
         Ok(TurnTicket {
             keeper: self.keeper.clone(),
             since: Instant::now(),
@@ -130,6 +131,18 @@ impl Quota {
     pub async fn flush(&self) {
         self.keeper.flush().await;
     }
+}
+
+/// A bound that was met is one of the numbers of this process.
+pub fn counted<T>(asked: Result<T, QuotaError>) -> Result<T, QuotaError> {
+    if let Err(QuotaError::Spent(spent)) = &asked {
+        Metrics::of_process().limits.count(match spent.what {
+            bound::Bound::AtOnce => LimitHit::SessionsAtOnce,
+            bound::Bound::Session(_) => LimitHit::SessionQuota,
+            bound::Bound::DaySessions | bound::Bound::Day(_) => LimitHit::DayQuota,
+        });
+    }
+    asked
 }
 
 /// A turn that is counted. Its time is as well, at the latest when this is dropped.
@@ -177,7 +190,7 @@ struct OfTheDay(Keeper);
 impl Purse for OfTheDay {
     fn admit(&self) -> Pin<Box<dyn Future<Output = Result<(), Refused>> + Send + '_>> {
         Box::pin(async {
-            let admitted = self.0.admit(Ask::Request).await;
+            let admitted = counted(self.0.admit(Ask::Request).await);
             admitted.map_err(|error| Refused(error.to_string()))
         })
     }
@@ -187,6 +200,9 @@ impl Purse for OfTheDay {
     }
 
     fn settle(&self, tokens: Tokens) {
+        let metrics = Metrics::of_process();
+        metrics.tokens.add(TokenKind::Input, tokens.input);
+        metrics.tokens.add(TokenKind::Output, tokens.output);
         self.0.add(Counts {
             tokens: tokens.total(),
             ..Counts::default()

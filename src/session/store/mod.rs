@@ -22,10 +22,12 @@ pub mod stored;
 pub mod fixtures;
 
 use crate::codex::event::ThreadId;
+use crate::config::identity::IdentityName;
 use crate::durable::lock::{self, Lock};
 use crate::durable::regular;
 use crate::plan::identity::SessionId;
 use crate::session::directory::{GONE, private_dir_all};
+use crate::session::ownership::may_see;
 use crate::session::secrets;
 use crate::supervise::owner::Owner;
 use crate::wire::untrusted::Untrusted;
@@ -259,6 +261,21 @@ impl Store {
     /// The session of a thread, by its whole id.
     pub fn of_thread(&self, thread: &ThreadId) -> Result<Option<SessionId>, StoreError> {
         let of_it = self.listed()?.into_iter().find(|found| found.is_thread(thread));
+        Ok(of_it.map(|found| found.session))
+    }
+
+    /// As [`Self::of_thread`], where whoever asks may know of it.
+    pub fn of_thread_for(
+        &self,
+        thread: &ThreadId,
+        asker: Option<&IdentityName>,
+    ) -> Result<Option<SessionId>, StoreError> {
+        let is_seen = |found: &Found| match &found.record {
+            Ok(record) => may_see(asker, record.owner.as_ref()),
+            Err(_) => asker.is_none(),
+        };
+        let mut listed = self.listed()?.into_iter();
+        let of_it = listed.find(|found| found.is_thread(thread) && is_seen(found));
         Ok(of_it.map(|found| found.session))
     }
 

@@ -7,6 +7,7 @@
 use crate::codex::client::{Approvals, ThreadSettings};
 use crate::codex::event::{ThreadId, Usage};
 use crate::codex::overrides::parse_overrides;
+use crate::config::identity::IdentityName;
 use crate::config::moment::rfc3339;
 use crate::config::quantity::ModelId;
 use crate::config::rule::Rule;
@@ -60,6 +61,9 @@ pub struct Record {
     pub changed: Moment,
     /// Who asked for it, by its own word.
     pub asked_by: String,
+    /// Whose it is, where it was begun with a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<IdentityName>,
     /// What the first call set; each launch of the session is held to it.
     pub start: RecordedStart,
     /// What it works on; `None` until that is there.
@@ -289,6 +293,7 @@ impl Record {
             created: now,
             changed: now,
             asked_by,
+            owner: None,
             start,
             workspace: None,
             placeholders: None,

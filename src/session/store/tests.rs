@@ -122,6 +122,13 @@ fn sessions_are_found_by_what_is_enough_of_a_name() {
         assert!(error(nothing).contains("there is no session"), "{nothing}");
     }
     let thread = ThreadId::parse("thread-18").unwrap();
+    // Of the machine's user, so no token's.
+    let ci = "ci".parse().unwrap();
+    assert_eq!(bench.store.of_thread_for(&thread, Some(&ci)).unwrap(), None);
+    assert_eq!(
+        bench.store.of_thread_for(&thread, None).unwrap(),
+        Some(other_id.clone())
+    );
     assert_eq!(bench.store.of_thread(&thread).unwrap(), Some(other_id));
     assert_eq!(
         bench.store.of_thread(&ThreadId::parse("thread-1").unwrap()).unwrap(),
