@@ -30,6 +30,7 @@ mod inside;
 mod lasting;
 mod load;
 mod lying_engine;
+mod over_http;
 mod packages;
 mod refusals;
 mod secrets;
