@@ -197,6 +197,19 @@ pub fn turn_output() -> Value {
     })
 }
 
+/// The same, spelled out once: a schema of its size twice would be a third of the whole list.
+pub fn reply_output() -> Value {
+    json!({
+        "type": "object",
+        "description": "As codex answers.",
+        "required": ["threadId", "content"],
+        "properties": {
+            "threadId": {"type": "string"},
+            "content": {"type": "string"}
+        }
+    })
+}
+
 /// What a thread changed in its copy of the workspace.
 pub fn changes() -> Value {
     let count = json!({"type": "integer", "minimum": 0});

@@ -217,7 +217,7 @@ pub fn codex_reply() -> Tool {
         "Continue a Codex thread, also one whose container or server is gone.",
         Effects::Contained,
         schema::input(&["prompt"], &properties),
-        schema::turn_output(),
+        schema::reply_output(),
     )
 }
 

@@ -163,6 +163,15 @@ mod tests {
         }
     }
 
+    /// The list is in every conversation of every client. 3,500 tokens are promised, which are some 14,600 bytes of it
+    /// (`scripts/bench tools` counts them).
+    #[test]
+    fn the_list_stays_short() {
+        let tools = ToolName::ALL.map(ToolName::described);
+        let length = serde_json::to_string(&tools).expect("serialises").len();
+        assert!(length < 14_600, "{length} bytes");
+    }
+
     #[test]
     fn no_schema_has_a_format_keyword() {
         let tools = ToolName::ALL.map(ToolName::described);
