@@ -37,6 +37,8 @@ pub enum Asker {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
     pub thread: ThreadId,
+    /// Which turn asked.
+    pub turn: u64,
     pub number: u64,
     pub decision: Decision,
 }
@@ -45,6 +47,7 @@ pub struct Answered {
 #[serde(deny_unknown_fields)]
 struct State {
     thread: ThreadId,
+    turn: u64,
     number: u64,
 }
 
@@ -136,6 +139,7 @@ impl Sealer {
     pub fn question(&self, thread: &ThreadId, question: &Current) -> Option<InputRequiredResult> {
         let state = State {
             thread: thread.clone(),
+            turn: question.turn,
             number: question.number,
         };
         let ttl = question.until.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
@@ -150,11 +154,12 @@ impl Sealer {
     /// # Errors
     /// Where the state was not sealed here, or too long ago.
     pub fn answered(&self, state: &str, responses: Option<&InputResponses>) -> Result<Answered, NotOurs> {
-        let State { thread, number } = self.0.open_json_with(state, PURPOSE).map_err(|_| NotOurs)?;
+        let State { thread, turn, number } = self.0.open_json_with(state, PURPOSE).map_err(|_| NotOurs)?;
         let response = responses.and_then(|responses| responses.get(APPROVAL));
         let result = response.and_then(|response| serde_json::from_value::<ElicitResult>(response.clone()).ok());
         Ok(Answered {
             thread,
+            turn,
             number,
             decision: result.as_ref().map_or(Decision::Declined, decision),
         })
@@ -170,6 +175,7 @@ mod tests {
 
     fn current() -> Current {
         Current {
+            turn: 77,
             number: 3,
             request: ApprovalRequest {
                 thread: ThreadId::parse("inner").expect("an id"),
@@ -204,7 +210,7 @@ mod tests {
             (json!("yes"), Decision::Declined),
         ] {
             let answered = ours.answered(&state, Some(&of(response))).expect("ours");
-            assert_eq!((answered.number, answered.decision), (3, decision));
+            assert_eq!((answered.turn, answered.number, answered.decision), (77, 3, decision));
             assert_eq!(answered.thread, thread);
         }
         assert_eq!(ours.answered(&state, None).expect("ours").decision, Decision::Declined);

@@ -401,22 +401,32 @@ pub fn still_starting() -> CallToolResult {
 pub fn of_thread(thread: &ThreadId, error: &SessionError) -> CallToolResult {
     match error {
         SessionError::UnknownThread(_) => unknown_thread(thread),
-        error => failed(bounded(format!("Thread {thread}: {error}"))),
+        error => failed(format!("Thread {thread}: {}", shown(error))),
     }
 }
 
 /// No thread came of the call.
 pub fn not_started(error: &SessionError) -> CallToolResult {
-    failed(error.to_string())
+    failed(shown(error))
 }
 
 pub fn bad_arguments(tool: &str, error: &ArgumentError) -> CallToolResult {
     failed(format!("{tool}: {error}"))
 }
 
+/// An error repeats what a call said, as a path: bounded, and without what could move a cursor.
+fn shown(error: &SessionError) -> String {
+    capped(&Untrusted::new(error.to_string()))
+}
+
+/// Each turn that waits holds its prompt.
+pub fn too_many_turns() -> CallToolResult {
+    failed("Too many turns are waiting: wait for some with codex-status, or stop them with codex-interrupt.".to_owned())
+}
+
 /// The thread is there, and its container could not be.
 pub fn not_taken_up(thread: &ThreadId, error: &SessionError) -> CallToolResult {
-    failed(format!("Thread {thread} could not be continued: {error}"))
+    failed(format!("Thread {thread} could not be continued: {}", shown(error)))
 }
 
 /// The removed server's words, which some clients match, and then what to do.

@@ -178,7 +178,8 @@ impl<A: Agent> ServerHandler for Server<A> {
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        Some(requested.supported_by(&self.get_info().capabilities))
+        let may = subscriptions::may_listen(requested.resource_subscriptions.as_ref());
+        may.then(|| requested.supported_by(&self.get_info().capabilities))
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {

@@ -4,6 +4,8 @@ use crate::codex::event::ThreadId;
 use std::fmt;
 
 const SCHEME: &str = "codex://";
+/// Longer than any address, in bytes.
+const LONGEST: usize = 200;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
@@ -56,7 +58,13 @@ impl Address {
         }
     }
 
+    /// Only as it is written here: so none is long, and two that are the same are one.
     pub fn parse(uri: &str) -> Option<Self> {
+        let address = Self::read(uri).filter(|_| uri.len() <= LONGEST)?;
+        (address.to_string() == uri).then_some(address)
+    }
+
+    fn read(uri: &str) -> Option<Self> {
         let path = uri.strip_prefix(SCHEME)?;
         match path {
             "sessions" => return Some(Self::Sessions),
@@ -126,6 +134,9 @@ mod tests {
             "codex://threads/../etc/transcript",
             "codex://threads/a/diff?from=3",
             "codex://threads/a/transcript?from=x",
+            "codex://threads/a/transcript?from=0",
+            "codex://threads/a/transcript?from=007",
+            "codex://threads/a/transcript?from=+7",
             "file:///etc/passwd",
         ] {
             assert_eq!(Address::parse(uri), None, "{uri}");

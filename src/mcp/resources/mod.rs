@@ -14,6 +14,7 @@ use crate::mcp::turns::Turns;
 use crate::session::asked::Asked;
 use crate::session::by_thread::Summary;
 use crate::session::error::SessionError;
+use crate::wire::untrusted::Untrusted;
 use rmcp::ErrorData;
 use rmcp::model::{
     ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult, Resource, ResourceContents, ResourceTemplate,
@@ -107,7 +108,8 @@ pub fn templates() -> ListResourceTemplatesResult {
 }
 
 pub async fn read<A: Agent>(turns: &Turns<A>, uri: &str, asked: Asked) -> Result<ReadResourceResult, ErrorData> {
-    let unknown = || ErrorData::resource_not_found("there is no such resource", Some(json!({ "uri": uri })));
+    let shown = Untrusted::new(uri).one_line(200);
+    let unknown = || ErrorData::resource_not_found("there is no such resource", Some(json!({ "uri": shown })));
     let address = Address::parse(uri).ok_or_else(unknown)?;
     let failed = |error: SessionError| match error {
         SessionError::UnknownThread(_) => unknown(),

@@ -17,8 +17,15 @@ const MOST: usize = 256;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What one client of before 2026-07-28 subscribed to.
+#[derive(Debug, Default)]
+pub struct Subscribed {
+    state: Shared,
+    /// Cancelled when this client's server is gone.
+    gone: CancellationToken,
+}
+
 #[derive(Debug, Clone, Default)]
-pub struct Subscribed(Arc<Mutex<State>>);
+struct Shared(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -38,22 +45,30 @@ impl Subscribed {
         if Address::parse(&uri).is_none() {
             return Err(ErrorData::resource_not_found("there is no such resource", None));
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.uris.len() >= MOST && !state.uris.contains(&uri) {
             let refusal = format!("a client may subscribe to {MOST} resources at most: unsubscribe from others");
             return Err(ErrorData::invalid_params(refusal, None));
         }
         state.uris.insert(uri);
         if !std::mem::replace(&mut state.is_told, true) {
-            tokio::spawn(tell(self.clone(), peer, changes, ending));
+            tokio::spawn(tell(self.state.clone(), peer, changes, ending, self.gone.clone()));
         }
         Ok(())
     }
 
     pub fn remove(&self, uri: &str) {
-        self.lock().uris.remove(uri);
+        self.state.lock().uris.remove(uri);
     }
+}
 
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        self.gone.cancel();
+    }
+}
+
+impl Shared {
     fn of(&self, changed: &BTreeSet<ThreadId>) -> Vec<String> {
         affected(self.lock().uris.iter(), changed)
     }
@@ -65,14 +80,16 @@ impl Subscribed {
 }
 
 async fn tell(
-    subscribed: Subscribed,
+    subscribed: Shared,
     peer: Peer<RoleServer>,
     mut changes: broadcast::Receiver<ThreadId>,
     ending: CancellationToken,
+    gone: CancellationToken,
 ) {
     loop {
         let changed = tokio::select! {
             () = ending.cancelled() => return,
+            () = gone.cancelled() => return,
             changed = gathered(&mut changes) => changed,
         };
         let Some(changed) = changed else { return };
@@ -84,6 +101,11 @@ async fn tell(
             }
         }
     }
+}
+
+/// Whether somebody may listen to these: what is asked for is held for as long as that lasts.
+pub fn may_listen(uris: Option<&Vec<String>>) -> bool {
+    uris.is_none_or(|uris| uris.len() <= MOST && uris.iter().all(|uri| Address::parse(uri).is_some()))
 }
 
 /// For as long as the client listens.
@@ -100,7 +122,7 @@ pub async fn listen(
             changed = gathered(&mut changes) => changed,
         };
         let Some(changed) = changed else { return Ok(()) };
-        for uri in affected(uris.iter().take(MOST), &changed) {
+        for uri in affected(uris.iter(), &changed) {
             if context.sink().notify_resource_updated(uri).await.is_err() {
                 return Ok(());
             }

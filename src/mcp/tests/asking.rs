@@ -107,3 +107,28 @@ async fn since_2026_a_result_asks_and_the_next_call_answers() {
         assert!(!matches!(client.seen.try_recv(), Ok(Seen::Turn { .. })));
     }
 }
+
+/// Its own turn is over: a later one of the thread, which asks as well, hears nothing of it.
+#[tokio::test]
+async fn an_answer_to_one_turn_is_none_to_the_next() {
+    let mut client = Client::silent(false);
+    let first = client
+        .request("call", "tools/call", modern("codex", &json!({"prompt": "ask"})))
+        .await["result"]
+        .clone();
+    let mut answered = modern("codex", &json!({"prompt": "ask"}));
+    answered["requestState"] = first["requestState"].clone();
+    answered["inputResponses"] = json!({"approval": {"action": "accept"}});
+    client.request("call", "tools/call", answered.clone()).await;
+    assert_eq!(decided(&mut client).await, Decision::Accepted);
+
+    let reply = modern("codex-reply", &json!({"prompt": "ask", "threadId": "thread-1"}));
+    let second = client.request("call", "tools/call", reply).await["result"].clone();
+    assert_eq!(second["resultType"], "input_required", "{second}");
+    let mut replayed = modern("codex-status", &json!({"threadId": "thread-1", "waitSeconds": 0}));
+    replayed["requestState"] = first["requestState"].clone();
+    replayed["inputResponses"] = json!({"approval": {"action": "accept"}});
+    let asks_again = client.request("call", "tools/call", replayed).await["result"].clone();
+    assert_eq!(asks_again["resultType"], "input_required", "{asks_again}");
+    assert!(!matches!(client.seen.try_recv(), Ok(Seen::Decided(_))));
+}

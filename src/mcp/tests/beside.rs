@@ -152,3 +152,23 @@ async fn a_wait_ends_with_the_server() {
     client.serving.await.expect("it ends").expect("in order");
     assert!(began.elapsed() < Duration::from_secs(2));
 }
+
+#[tokio::test]
+async fn turns_that_wait_are_bounded_and_closing_ends_them() {
+    let mut client = Client::initialized().await;
+    let thread = client.begun("hang").await;
+    let reply = json!({"prompt": "later", "threadId": thread, "wait": false});
+    let mut begun = 1;
+    loop {
+        let result = client.call("codex-reply", reply.clone()).await;
+        if result["isError"] == true {
+            assert!(text(&result).starts_with("Too many turns"), "{result}");
+            break;
+        }
+        begun += 1;
+    }
+    assert_eq!(begun, 16);
+    client.call("codex-close", json!({ "threadId": thread })).await;
+    let status = client.status(json!({"threadId": thread, "waitSeconds": 0})).await;
+    assert_eq!(status["turnsUnderWay"], 0, "{status}");
+}

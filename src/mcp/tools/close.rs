@@ -9,9 +9,12 @@ use crate::mcp::turns::Turns;
 use crate::session::by_thread::Keeping;
 use rmcp::model::{CallToolResult, Tool};
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 pub const NAME: &str = "codex-close";
 const PARAMETERS: [&str; 2] = ["keep", "threadId"];
+/// How long the end of interrupted turns is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct CloseCall {
@@ -60,6 +63,9 @@ pub fn parse(arguments: Map<String, Value>) -> Result<CloseCall, ArgumentError> 
 
 pub async fn call<A: Agent>(turns: &Turns<A>, call: CloseCall) -> Result<CallToolResult, ArgumentError> {
     let CloseCall { thread, keeping } = call;
+    // A turn that waits would start another container. Those of somebody else's thread are not on this board.
+    turns.interrupt(&thread);
+    let _ = tokio::time::timeout(PATIENCE, turns.until_idle(&thread)).await;
     let had_one = match turns.agent.close(&thread, keeping, turns.identity()).await {
         Ok(had_one) => had_one,
         Err(error) => return Ok(result::of_thread(&thread, &error)),

@@ -8,6 +8,7 @@ use crate::codex::overrides::parse_overrides;
 use crate::config::WorkspaceMode;
 use crate::mcp::agent::Agent;
 use crate::mcp::arguments::{ArgumentError, Arguments, shown};
+use crate::mcp::asking::NotOurs;
 use crate::mcp::network_argument::{MAX_RULES, parse_network};
 use crate::mcp::result;
 use crate::mcp::schema::{self, Effects};
@@ -344,8 +345,25 @@ pub async fn begin<A: Agent>(
         asker,
         answered,
     } = context;
+    let thread = match &call.asking.on {
+        On::NewThread(_) => None,
+        On::Thread(thread) => Some(thread.clone()),
+    };
+    if answered.is_none() {
+        if let Some(thread) = &thread
+            && let Err(error) = turns.agent.look(thread, turns.identity()).await
+        {
+            return Ok(result::of_thread(thread, &error).into());
+        }
+        if !turns.has_room(thread.as_ref()) {
+            return Ok(result::too_many_turns().into());
+        }
+    }
     let begun = match &answered {
         None => turns.begin(call.asking, asked),
+        Some(answered) if thread.is_some_and(|thread| thread != answered.thread) => {
+            return Ok(result::failed(NotOurs.to_string()).into());
+        }
         Some(answered) => match turns.answer(answered) {
             Some(begun) => begun,
             None => return Ok(turns.last_of(&answered.thread).into()),
@@ -359,7 +377,7 @@ pub async fn begin<A: Agent>(
         cancelling: Cancelling::Interrupts,
         cancelled: &cancelled,
         asker: &asker,
-        unasked: turns.settings.unasked,
+        unasked: Some(turns.settings.unasked),
         ending: &turns.ending,
         notifier: &notifier,
     };

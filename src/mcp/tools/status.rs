@@ -3,6 +3,7 @@
 use crate::codex::event::ThreadId;
 use crate::mcp::agent::Agent;
 use crate::mcp::arguments::{ArgumentError, Arguments};
+use crate::mcp::asking::NotOurs;
 use crate::mcp::result;
 use crate::mcp::schema::{self, Effects};
 use crate::mcp::tools::CallContext;
@@ -135,6 +136,9 @@ pub async fn call<A: Agent>(
         ..
     } = context;
     if let Some(answered) = &answered {
+        if answered.thread != thread {
+            return Ok(result::failed(NotOurs.to_string()).into());
+        }
         turns.answer(answered);
     }
     let deadline = Instant::now() + wait;
@@ -144,7 +148,8 @@ pub async fn call<A: Agent>(
             cancelling: Cancelling::Leaves,
             cancelled: &cancelled,
             asker: &asker,
-            unasked: turns.settings.unasked,
+            // Whoever only looks answers nothing for whoever asked for the turn.
+            unasked: None,
             ending: &turns.ending,
             notifier: &notifier,
         };

@@ -34,8 +34,8 @@ pub struct Following<'a> {
     pub cancelling: Cancelling,
     pub cancelled: &'a CancellationToken,
     pub asker: &'a Asker,
-    /// The answer where the client can't ask.
-    pub unasked: Decision,
+    /// The answer where the client can't ask; `None`: it is not this call's to answer.
+    pub unasked: Option<Decision>,
     pub ending: &'a CancellationToken,
     pub notifier: &'a Notifier,
 }
@@ -89,7 +89,11 @@ pub async fn follow(begun: Begun, following: Following<'_>) -> Followed {
         };
         questions.mark_unchanged();
         match (work.questions().current(), asker, &thread) {
-            (Some(question), Asker::Nobody, _) => _ = work.questions().answer(question.number, unasked),
+            (Some(question), Asker::Nobody, _) => {
+                if let Some(unasked) = unasked {
+                    work.questions().answer(question.number, unasked);
+                }
+            }
             (Some(question), Asker::Retries, Some(thread)) => return Followed::Asks(thread.clone(), question),
             (Some(question), Asker::Elicits(peer), _) if asking.is_none() => {
                 asking = Some(Box::pin(async move {

@@ -35,6 +35,10 @@ use tokio_util::sync::CancellationToken;
 /// The most threads whose log and last result are kept. Of those at work none is ever forgotten.
 const MOST_THREADS: usize = 256;
 
+/// The most turns of one thread that have not ended, and of one identity's together.
+const MOST_OF_A_THREAD: usize = 16;
+const MOST_TURNS: usize = 256;
+
 /// Changes that wait for a slow listener; what it misses it finds by looking.
 const CHANGES: usize = 256;
 
@@ -202,11 +206,22 @@ impl<A> Turns<A> {
         threads.known.get(thread)?.under_way.first().map(Work::joined)
     }
 
-    /// Hands an answer to the turn that asked. `None`: no turn of that thread is under way any more.
+    /// Hands an answer to the turn that asked. `None`: that turn is not under way any more, and no other is answered.
     pub fn answer(&self, answered: &Answered) -> Option<Begun> {
-        let begun = self.attend(&answered.thread)?;
+        let threads = self.board.lock();
+        let mut works = threads.known.get(&answered.thread)?.under_way.iter();
+        let begun = works.find(|work| work.questions().turn() == answered.turn)?.joined();
+        drop(threads);
         begun.work.questions().answer(answered.number, answered.decision);
         Some(begun)
+    }
+
+    /// Whether one more turn may be asked for: each holds its prompt while it waits.
+    pub fn has_room(&self, thread: Option<&ThreadId>) -> bool {
+        let threads = self.board.lock();
+        let waiting = |known: &Known| known.under_way.len();
+        let of_thread = thread.and_then(|thread| threads.known.get(thread)).map_or(0, waiting);
+        of_thread < MOST_OF_A_THREAD && threads.known.values().map(waiting).sum::<usize>() < MOST_TURNS
     }
 
     /// Has the client ask its user.

@@ -13,6 +13,7 @@ const MOST: usize = 8;
 
 #[derive(Debug)]
 pub struct Questions {
+    turn: u64,
     open: Mutex<Open>,
     changed: watch::Sender<()>,
 }
@@ -33,22 +34,28 @@ struct Pending {
 /// The question that is to be answered now.
 #[derive(Debug, Clone)]
 pub struct Current {
+    /// Another for each turn of this process: an answer to one is none to the next.
+    pub turn: u64,
     /// Counts the questions of its turn.
     pub number: u64,
     pub request: ApprovalRequest,
     pub until: Instant,
 }
 
-impl Default for Questions {
-    fn default() -> Self {
+impl Questions {
+    /// Of one turn, which no other of this process has the number of.
+    pub fn of(turn: u64) -> Self {
         Self {
+            turn,
             open: Mutex::default(),
             changed: watch::Sender::new(()),
         }
     }
-}
 
-impl Questions {
+    pub fn turn(&self) -> u64 {
+        self.turn
+    }
+
     pub fn ask(&self, question: Question, within: Duration) {
         {
             let mut open = self.lock();
@@ -69,6 +76,7 @@ impl Questions {
         let open = self.lock();
         let pending = open.queue.front()?;
         Some(Current {
+            turn: self.turn,
             number: pending.number,
             request: pending.question.request.clone(),
             until: pending.until,
@@ -148,7 +156,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_is_answered_once_and_none_waits_for_ever() {
-        let questions = Questions::default();
+        let questions = Questions::of(1);
         let (first, first_told) = question("one");
         let (second, second_told) = question("two");
         questions.ask(first, Duration::from_secs(60));
@@ -167,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flood_is_declined() {
-        let questions = Questions::default();
+        let questions = Questions::of(1);
         let told: Vec<_> = (0..=MOST)
             .map(|_| {
                 let (question, told) = question("x");

@@ -22,11 +22,14 @@ use crate::session::turn::TurnReport;
 use crate::workspace::copy::Progress;
 use rmcp::model::CallToolResult;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Events waiting to be taken, by this task of the session and by each follower of this task. What does not fit is dropped.
 const EVENTS: usize = 256;
+/// The number of the next turn of this process.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 /// The most of a command or a list of files that a line of the log has, in characters.
 const SHOWN: usize = 170;
 
@@ -78,7 +81,7 @@ impl Work {
             stage: watch::Sender::new(Stage::Starting),
             events,
             copied,
-            questions: Questions::default(),
+            questions: Questions::of(NEXT.fetch_add(1, Ordering::Relaxed)),
             cancelled: CancellationToken::new(),
         }));
         (work, heard)
@@ -140,6 +143,14 @@ pub(super) fn prepare<A: Agent>(
 ) -> (Begun, impl Future<Output = ()> + Send + use<A>) {
     let (copying, copied) = Copying::watched();
     let (work, events) = Work::new(copied);
+    let thread = match &asking.on {
+        On::NewThread(_) => None,
+        On::Thread(thread) => Some(thread.clone()),
+    };
+    if let Some(thread) = &thread {
+        // From here on it can be interrupted, and nobody takes the thread for idle.
+        board.took_up(thread, &work);
+    }
     let task = Task {
         agent,
         asked,
@@ -147,7 +158,7 @@ pub(super) fn prepare<A: Agent>(
         settings,
         work: work.clone(),
         board: Arc::clone(board),
-        thread: None,
+        thread,
     };
     (Begun { work, events }, task.run(asking, copying))
 }
