@@ -419,6 +419,11 @@ fn shown(error: &SessionError) -> String {
     capped(&Untrusted::new(error.to_string()))
 }
 
+/// Nothing that anybody did: what there is to know is in the log.
+pub fn broken() -> CallToolResult {
+    failed("This server met an error of its own in this turn; its log says more. codex-reply tries again.".to_owned())
+}
+
 /// Each turn that waits holds its prompt.
 pub fn too_many_turns() -> CallToolResult {
     failed("Too many turns are waiting: wait for some with codex-status, or stop them with codex-interrupt.".to_owned())

@@ -307,6 +307,7 @@ impl AgentThread for ScriptedThread {
                 let _ = self.seen.send(Seen::Decided(decision));
                 TurnOutcome::Completed
             }
+            "panic" => panic!("as the test asked"),
             "fail" => TurnOutcome::Failed(TurnError {
                 kind: TurnErrorKind::Other,
                 message: Untrusted::new("the model said no"),

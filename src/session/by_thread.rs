@@ -168,11 +168,18 @@ impl Sessions {
             }
         }
         let session = self.found(thread, asker.as_ref()).await?.session;
-        let applying = Applying {
-            consent: Consent::Explicit,
-            expect_hash: expect_hash.as_deref(),
-        };
-        self.bring_back()?.apply(session.as_str(), doing, applying, asked).await
+        let bring_back = self.bring_back()?;
+        // A task that a shutdown waits for: what has begun to be written is finished, and on record.
+        let applying = self.0.tasks.spawn(async move {
+            let applying = Applying {
+                consent: Consent::Explicit,
+                expect_hash: expect_hash.as_deref(),
+            };
+            bring_back.apply(session.as_str(), doing, applying, asked).await
+        });
+        applying
+            .await
+            .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
     }
 
     /// What the operator set that a session is held to, each value with where it comes from. Nothing of providers and secrets.

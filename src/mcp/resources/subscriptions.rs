@@ -161,3 +161,33 @@ fn affected<'u>(uris: impl Iterator<Item = &'u String>, changed: &BTreeSet<Threa
     };
     uris.filter(follows).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_listens_to_more_than_is_bounded() {
+        let uris = |count: usize| vec!["codex://sessions".to_owned(); count];
+        assert!(may_listen(None) && may_listen(Some(&uris(MOST))));
+        assert!(!may_listen(Some(&uris(MOST + 1))));
+        let long = format!("codex://threads/a/transcript?from={}1", "0".repeat(1 << 20));
+        assert!(!may_listen(Some(&vec![long])));
+    }
+
+    #[test]
+    fn who_reads_of_a_thread_hears_of_that_one() {
+        let changed = BTreeSet::from([ThreadId::parse("a").expect("an id")]);
+        let uris = [
+            "codex://sessions",
+            "codex://policy",
+            "codex://threads/a/diff",
+            "codex://threads/b",
+        ]
+        .map(str::to_owned);
+        assert_eq!(
+            affected(uris.iter(), &changed),
+            ["codex://sessions", "codex://threads/a/diff"]
+        );
+    }
+}

@@ -172,3 +172,12 @@ async fn turns_that_wait_are_bounded_and_closing_ends_them() {
     let status = client.status(json!({"threadId": thread, "waitSeconds": 0})).await;
     assert_eq!(status["turnsUnderWay"], 0, "{status}");
 }
+
+#[tokio::test]
+async fn a_turn_that_breaks_this_server_is_told_and_over() {
+    let mut client = Client::initialized().await;
+    let result = client.call("codex", json!({"prompt": "panic"})).await;
+    assert!(text(&result).starts_with("This server met an error"), "{result}");
+    let status = client.status(json!({"threadId": "thread-1", "waitSeconds": 0})).await;
+    assert_eq!(status["turnsUnderWay"], 0, "{status}");
+}

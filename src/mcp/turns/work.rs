@@ -159,6 +159,7 @@ pub(super) fn prepare<A: Agent>(
         work: work.clone(),
         board: Arc::clone(board),
         thread,
+        result: None,
     };
     (Begun { work, events }, task.run(asking, copying))
 }
@@ -172,6 +173,19 @@ struct Task<A> {
     board: Arc<Board>,
     /// Once it is known to be one.
     thread: Option<ThreadId>,
+    result: Option<CallToolResult>,
+}
+
+/// Its end is told however it comes: where the task panicked as well, nobody waits for ever.
+impl<A> Drop for Task<A> {
+    fn drop(&mut self) {
+        let result = Arc::new(self.result.take().unwrap_or_else(result::broken));
+        let thread = self.thread.take();
+        if let Some(thread) = &thread {
+            self.board.ended(thread, &self.work, &result);
+        }
+        self.work.0.stage.send_replace(Stage::Ended { thread, result });
+    }
 }
 
 /// What came of looking for a container.
@@ -184,16 +198,10 @@ enum Launched<T> {
 
 impl<A: Agent> Task<A> {
     async fn run(mut self, asking: Asking, copying: Copying) {
-        let result = match &asking.on {
+        self.result = Some(match &asking.on {
             On::NewThread(start) => self.begun((**start).clone(), &asking, copying).await,
             On::Thread(thread) => self.gone_on(thread, &asking).await,
-        };
-        let result = Arc::new(result);
-        if let Some(thread) = &self.thread {
-            self.board.ended(thread, &self.work, &result);
-        }
-        let thread = self.thread.take();
-        self.work.0.stage.send_replace(Stage::Ended { thread, result });
+        });
     }
 
     async fn begun(&mut self, start: StartSession, asking: &Asking, copying: Copying) -> CallToolResult {
